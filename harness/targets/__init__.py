@@ -1,0 +1,143 @@
+"""Targets: where work runs. A target is written `KIND:DEVICE[?option=value&...][@INTERPRETER]`.
+
+Each kind is one class behind the protocol below, found in the table `OWN_TARGETS` or through the entry-point group
+`moemark.targets` (name = kind, object = class). Everything that differs between vendors lives behind these methods.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from typing import Any, Protocol
+from urllib.parse import parse_qsl
+
+import numpy as np
+
+from results.record import Ceiling, Placement
+from workloads.registry import Implementation, TargetFacts
+
+__all__ = [
+    "OWN_TARGETS",
+    "CannotRun",
+    "OutOfMemory",
+    "Prepared",
+    "Target",
+    "TargetName",
+    "Unsupported",
+    "open_target",
+    "target_kinds",
+]
+
+OWN_TARGETS = {
+    "torch": "harness.targets.torch_device:TorchTarget",
+    "ort": "harness.targets.onnxruntime_ep:OnnxRuntimeTarget",
+}
+
+
+class CannotRun(Exception):
+    """The target cannot run here at all; the message is one line with the cause and the mend."""
+
+
+class Unsupported(Exception):
+    """This target cannot do this case as asked (missing kernel, fallback, upcast); the message names the nodes."""
+
+
+class OutOfMemory(Exception):
+    """The device ran out of memory although the pre-flight let the case pass."""
+
+
+@dataclass(frozen=True)
+class TargetName:
+    """`ort:cann?device_id=1@.venv-cann` in parts."""
+
+    kind: str
+    device: str
+    options: tuple[tuple[str, str], ...] = ()
+    interpreter: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> TargetName:
+        """Reads a target as typed. Raises ValueError with the form it wants."""
+        name, _, interpreter = text.partition("@")
+        body, _, query = name.partition("?")
+        kind, colon, device = body.partition(":")
+        if not kind or not colon or not device:
+            raise ValueError(f"target {text!r} is not KIND:DEVICE, for instance torch:cpu or ort:cpu")
+        options = tuple(parse_qsl(query, keep_blank_values=True))
+        return cls(kind, device, options, interpreter or None)
+
+    @property
+    def recorded(self) -> str:
+        """The target as it stands in records: as typed, without the interpreter (a path of this machine)."""
+        query = "&".join(f"{key}={value}" for key, value in self.options)
+        return f"{self.kind}:{self.device}" + (f"?{query}" if query else "")
+
+
+class Prepared(Protocol):
+    """A case made ready on a target by one implementation; its weights are resident on the device."""
+
+    placement: Placement
+    copies: int
+    """Bitwise equal copies of the weights that slots rotate through."""
+
+    def submit(self, slot: int) -> Any:
+        """Starts the work of a slot; returns a handle on its outputs. Complete on return where the target is synchronous."""
+
+    synchronize: Callable[[], None] | None
+    """Waits for all submitted work; None where `submit` is synchronous."""
+
+    def fetch(self, handle: Any) -> Mapping[str, np.ndarray]:
+        """Outputs of a submitted slot as host arrays (float32 or float64, int64 for ids)."""
+
+    def poison(self, handles: list[Any]) -> None:
+        """Fills the outputs behind these handles, and every output buffer that is used again, with NaN (ids with -1)."""
+
+    def close(self) -> None:
+        """Gives the device memory back."""
+
+
+class Target(Protocol):
+    """One device of one runtime, in this process."""
+
+    facts: TargetFacts
+    clock: str
+    """How durations are taken, as recorded: `host perf_counter_ns, submit to return` for instance."""
+
+    def describe(self) -> dict[str, Any]:
+        """What the record says of this target: device (name, id, unit, memory_bytes, ...), runtime and its version, driver,
+        libraries, threads, effective numerics. `device_id` names the physical device: targets with the same one share
+        their ceilings."""
+
+    def free_memory_bytes(self) -> int:
+        """Memory that a case may use on the device now."""
+
+    def needed_memory_bytes(self, problem: Any, implementation: Implementation, copies: int) -> int:
+        """Bytes that preparing the case needs on the device, copies of the weights, inputs and temporaries included."""
+
+    def copies_for(self, problem: Any) -> int:
+        """Copies of the weights that keep them cold in this device's last-level cache (1 where a copy costs a compilation)."""
+
+    def prepare(self, problem: Any, implementation: Implementation, copies: int) -> Prepared:
+        """Builds the case on the device. Raises Unsupported or OutOfMemory."""
+
+    def ceilings(self, dtypes: list[str], shapes: list[tuple[int, int, int]]) -> list[Ceiling]:
+        """Fastest GEMM ([M, N, K] shapes) per dtype, streaming read and copy of this device."""
+
+
+def target_kinds() -> dict[str, str]:
+    """Kind → where its class is found, ours and those of installed packages."""
+    kinds = dict(OWN_TARGETS)
+    kinds.update({entry.name: entry.value for entry in entry_points(group="moemark.targets")})
+    return kinds
+
+
+def open_target(name: TargetName) -> Target:
+    """Imports the runtime and opens the device. Raises CannotRun with cause and mend, ValueError for an unknown kind."""
+    kinds = target_kinds()
+    if name.kind not in kinds:
+        raise ValueError(f"unknown target kind {name.kind!r}: there are {', '.join(sorted(kinds))}")
+    module, _, attribute = kinds[name.kind].partition(":")
+    target_class = getattr(importlib.import_module(module), attribute)
+    return target_class(name)

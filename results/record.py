@@ -1,0 +1,227 @@
+"""The record: one run is one JSON-Lines file, and these are its lines.
+
+A record holds what was observed; every rate, percentage and verdict is derived when it is read (`results.metrics`,
+`results.compare`), so that an old record gains from a corrected datasheet. Units are in the key names (`_ns`, `_bytes`).
+
+History of `SCHEMA_VERSION` (the fields):
+    1  first version
+History of `METHOD_VERSION` (what a number means; numbers of different methods are never compared):
+    1  first version
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+__all__ = [
+    "METHOD_VERSION",
+    "SCHEMA_VERSION",
+    "STATUSES",
+    "Ceiling",
+    "Check",
+    "Cost",
+    "End",
+    "Line",
+    "Measurement",
+    "Noise",
+    "Placement",
+    "Run",
+    "Skew",
+    "Status",
+    "Turn",
+]
+
+SCHEMA_VERSION = 1
+METHOD_VERSION = 1
+
+Status = Literal[
+    "ok", "wrong", "unsupported", "too-big", "out-of-memory", "timeout", "crashed", "error"
+]
+STATUSES: tuple[str, ...] = Status.__args__  # type: ignore[attr-defined]
+Division = Literal["portable", "closed", "open"]
+Scenario = Literal["latency", "throughput", "sustained"]
+
+
+class Noise(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What else the machine did during one turn. A quantity that could not be read is absent, never 0."""
+
+    wall_ns: int
+    own_cpu_ns: int | None = None
+    foreign_cpu_ns: int | None = None
+    """CPU time of all other processes (busy time of the machine minus our own)."""
+    steal_ns: int | None = None
+    run_queue_delay_ns: int | None = None
+    """Time our threads were runnable but not running (Linux schedstat)."""
+    involuntary_switches: int | None = None
+    minor_page_faults: int | None = None
+    load_average_1m: float | None = None
+    device_clock_mhz: list[float] | None = None
+    throttle_reasons: list[str] | None = None
+
+
+class Turn(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Consecutive samples of one process."""
+
+    process: int
+    samples: int
+    noise: Noise
+
+
+class Check(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How the outputs compared with the float64 reference; errors are the worst of all checked slots."""
+
+    passed: bool
+    before: bool
+    """Slot 0 in full, before timing."""
+    after: bool | None = None
+    """Every slot, through the callable that was timed, after timing; None if timing was not reached."""
+    seed: int | None = None
+    """Seed with which the tokens of slots 1.. were drawn, chosen after timing."""
+    slots: int = 0
+    tokens: int = 0
+    """Tokens and rows whose outputs were compared element by element."""
+    error: float | None = None
+    """Largest error over its tolerance's scale (see `workloads.checking`)."""
+    tolerance: float | None = None
+    gain: float | None = None
+    """Largest |gain error| of one expert contribution."""
+    gain_tolerance: float | None = None
+    gain_mean: float | None = None
+    """Largest |mean gain error| of one expert, over the bound for its number of contributions (<= 1 passes)."""
+    reason: str | None = None
+    """Which output, slot and token failed, and by how much."""
+
+
+class Placement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Where the work really ran."""
+
+    device: str
+    nodes: int | None = None
+    nodes_on_target: int | None = None
+    flops_on_target: float | None = None
+    """Share (0..1) of the FLOPs."""
+    strays: list[str] = []
+    """Nodes that ran elsewhere."""
+    casts: list[str] = []
+    """Casts of the implementation (router in fp32, for instance), allowed and counted."""
+    note: str | None = None
+
+
+class Cost(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Useful FLOPs and compulsory bytes of one call (design, section 4)."""
+
+    flops: int
+    bytes_by_slot: list[int]
+    """Compulsory bytes of each slot: slots touch different experts."""
+    tokens: int
+    """Own tokens of a call."""
+    rows: int
+    assignments: int
+
+
+class Skew(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Expert load over the whole group's base plan, and what uniform random routing of as many tokens gives."""
+
+    expert_load_min: int
+    expert_load_max: int
+    expert_load_mean: float
+    expert_load_cv: float
+    hotspot_ratio: float
+    """Largest over mean expert load."""
+    rank_hotspot_ratio: float
+    empty_expert_count: int
+    distinct_experts_by_slot: list[int]
+    """Experts of the measured rank with at least one assignment."""
+    uniform_hotspot_ratio: float
+    uniform_rank_hotspot_ratio: float
+
+
+class Measurement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="measurement"):
+    """One case on one target by one implementation. Only status `ok` carries samples."""
+
+    case: str
+    case_digest: str
+    target: str
+    implementation: str
+    division: Division
+    status: Status
+    reason: str | None = None
+    input_digest: str | None = None
+    samples_ns: list[int] = []
+    """Observed durations, each of `calls_per_sample` calls."""
+    slots: list[int] | None = None
+    """Slot of each sample; None where a sample holds whole revolutions of the ring."""
+    calls_per_sample: int = 1
+    processes: int = 1
+    turns: list[Turn] = []
+    canary_ns: list[int] = []
+    clock: str | None = None
+    sync_per_call: bool = False
+    prepare_ns: int | None = None
+    first_call_ns: int | None = None
+    warmup_calls: int | None = None
+    copies: int | None = None
+    weights_cold: bool | None = None
+    memory_bytes: int | None = None
+    """What the pre-flight expected the case to need on the device."""
+    warnings: list[str] = []
+    check: Check | None = None
+    placement: Placement | None = None
+    cost: Cost | None = None
+    skew: Skew | None = None
+    started_utc: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.samples_ns and self.status != "ok":
+            raise ValueError(f"status {self.status!r} must not carry samples")
+        if self.status == "ok" and not self.samples_ns:
+            raise ValueError("status 'ok' needs samples")
+        if self.slots is not None and len(self.slots) != len(self.samples_ns):
+            raise ValueError("as many slots as samples are needed")
+        if self.status == "ok" and not (self.check and self.check.passed):
+            raise ValueError("status 'ok' needs a passed check")
+
+
+class Ceiling(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="ceiling"):
+    """The fastest of one kind of work that one runtime showed on a device in this run."""
+
+    target: str
+    device: str
+    what: Literal["gemm", "read", "copy"]
+    dtype: str
+    shape: list[int]
+    flops: int = 0
+    bytes: int = 0
+    samples_ns: list[int]
+
+
+class Run(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="run"):
+    """The header: the first line."""
+
+    schema_version: int
+    method_version: int
+    moemark_version: str
+    started_utc: str
+    selection: list[str]
+    """Suite name or patterns, as typed (a suite file's path is left out: its stem)."""
+    selection_digest: str
+    targets: list[str]
+    options: dict[str, str | int | float | bool | list[str] | None]
+    plan: list[list[str]]
+    """[case, target] pairs, in order."""
+    environment: dict
+    """Machine, python, git and, under `targets`, what each target reported (device, driver, versions, threads, numerics)."""
+
+
+class End(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="end"):
+    """The last line of a run that was not cut off."""
+
+    lines: int
+    """Lines before this one."""
+    ended_utc: str
+    interrupted: bool = False
+
+
+Line = Run | Ceiling | Measurement | End

@@ -1,0 +1,142 @@
+"""Finding workloads and implementations: ours by file, a stranger's by entry point.
+
+A workload is one module that calls `register_workload`; an implementation is one function under
+`@implementation(workload, runtime, name, division)`. Other packages add theirs through the entry-point groups
+`moemark.workloads` and `moemark.implementations` (each entry is a module, imported for its registrations).
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.metadata import entry_points
+from typing import Any, Protocol
+
+from workloads.case import Case
+
+__all__ = [
+    "Built",
+    "Implementation",
+    "TargetFacts",
+    "Workload",
+    "implementation",
+    "implementations_of",
+    "register_workload",
+    "workload_names",
+    "workload_of",
+]
+
+OWN_WORKLOADS = {
+    "router": "workloads.router",
+    "moe-layer": "workloads.moe_layer",
+    "dense-ffn": "workloads.dense_ffn",
+}
+OWN_IMPLEMENTATIONS = ("workloads.implementations.grouped",)
+
+
+@dataclass(frozen=True)
+class TargetFacts:
+    """What an implementation may ask about where it would run."""
+
+    runtime: str
+    """`torch`, `onnxruntime`, or another package's runtime."""
+    device_type: str
+    """`cpu`, `cuda`, `npu`, ...; for ONNX Runtime the provider in lower case (`cpu`, `cuda`, `cann`, ...)."""
+    synchronous: bool = True
+    """True where a call is complete when it returns."""
+    features: frozenset[str] = frozenset()
+    """What the runtime's build offers, such as `grouped_mm`."""
+
+
+class Workload(Protocol):
+    """One kind of work. `workloads.moe_layer` is the example to read."""
+
+    name: str
+    version: int
+    """Bumped whenever the work of any of its cases changes; part of every case digest."""
+
+    def unsupported(self, case: Case) -> str | None:
+        """The sentence that says why this case's work is not defined or not done yet; None if it is."""
+
+    def problem(self, case: Case) -> Any:
+        """The pinned problem of a case (`workloads.problem.Problem`): weights, ring of inputs, cost, reference."""
+
+
+@dataclass(frozen=True)
+class Implementation:
+    """How a workload runs on one runtime."""
+
+    workload: str
+    runtime: str
+    name: str
+    division: str
+    build: Callable[..., Any]
+    """torch: `build(problem, on) -> Callable[[int], dict[str, Tensor]]`; onnxruntime: `build(problem, dtype) -> onnx graph`."""
+    unsuited: Callable[[Case, TargetFacts], str | None] = field(default=lambda case, facts: None)
+    """Why it is left out by default for this case on this target (asked for by name it runs all the same); None if suited."""
+
+
+@dataclass(frozen=True)
+class Built:
+    """An implementation ready for a target: what to call and what it did to prepare."""
+
+    call: Callable[[int], Mapping[str, Any]]
+    casts: tuple[str, ...] = ()
+
+
+_WORKLOADS: dict[str, Workload] = {}
+_IMPLEMENTATIONS: dict[tuple[str, str, str], Implementation] = {}
+
+
+def register_workload(workload: Workload) -> Workload:
+    """Makes a workload known by its name."""
+    _WORKLOADS[workload.name] = workload
+    return workload
+
+
+def implementation(
+    workload: str,
+    runtime: str,
+    name: str,
+    division: str = "portable",
+    unsuited: Callable[[Case, TargetFacts], str | None] | None = None,
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Registers the decorated builder as an implementation of a workload on a runtime."""
+
+    def register(build: Callable[..., Any]) -> Callable[..., Any]:
+        entry = Implementation(workload, runtime, name, division, build, unsuited or (lambda case, facts: None))
+        _IMPLEMENTATIONS[workload, runtime, name] = entry
+        return build
+
+    return register
+
+
+@cache
+def _load_all() -> None:
+    for module in (*OWN_WORKLOADS.values(), *OWN_IMPLEMENTATIONS):
+        importlib.import_module(module)
+    for group in ("moemark.workloads", "moemark.implementations"):
+        for entry in entry_points(group=group):
+            entry.load()
+
+
+def workload_names() -> list[str]:
+    """Names of all workloads, ours first, without importing them."""
+    others = [entry.name for entry in entry_points(group="moemark.workloads")]
+    return [*OWN_WORKLOADS, *sorted(others)]
+
+
+def workload_of(name: str) -> Workload:
+    """The workload of that name. Raises KeyError if there is none."""
+    _load_all()
+    return _WORKLOADS[name]
+
+
+def implementations_of(workload: str, runtime: str | None = None) -> list[Implementation]:
+    """The implementations of a workload (on one runtime), portable ones first."""
+    _load_all()
+    order = {"portable": 0, "closed": 1, "open": 2}
+    found = [i for i in _IMPLEMENTATIONS.values() if i.workload == workload and runtime in (None, i.runtime)]
+    return sorted(found, key=lambda i: (i.runtime, order[i.division], i.name))
