@@ -1,0 +1,86 @@
+"""Weights as recipes: a target fills them on its device, the reference reads them without copying.
+
+A `Gate` is an ordinary pinned array (gates, biases; never tiled). A `Tiled` weight is a stack of matrices cut from one
+random block, each matrix at an offset of its own: matrix m, flat element i = block[(offset[m] + i) mod BLOCK] * 2**-scale.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from workloads import pinned
+
+__all__ = ["Pinned", "Tiled", "Weight", "doubled_block", "scale_for"]
+
+BELL_STD = 147.8
+
+
+def scale_for(fan_in: int) -> int:
+    """The power of two 2**-scale that brings the block's standard deviation nearest to 1 / sqrt(fan_in)."""
+    return round(math.log2(BELL_STD * math.sqrt(fan_in)))
+
+
+@dataclass(frozen=True)
+class Pinned:
+    """A small weight, held as its float32 values; `fp32` ones stay float32 in every dtype (gates and router biases)."""
+
+    values: np.ndarray
+    fp32: bool = False
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.values.shape
+
+    @property
+    def elements(self) -> int:
+        return int(self.values.size)
+
+
+@dataclass(frozen=True)
+class Tiled:
+    """A stack [n, rows, columns] of tiled matrices, row-major, (out, in) as checkpoints store them."""
+
+    offsets: tuple[int, ...]
+    rows: int
+    columns: int
+    scale: int
+    seed: int = 0
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return (len(self.offsets), self.rows, self.columns)
+
+    @property
+    def elements(self) -> int:
+        return math.prod(self.shape)
+
+    def chunks(self, matrix: int) -> Iterator[tuple[int, int, np.ndarray]]:
+        """(first row, last row + 1, float64 view [rows, columns] unscaled) of one matrix, without copying."""
+        whole = doubled_block(self.seed)
+        step = max(1, pinned.BLOCK // self.columns)
+        for first in range(0, self.rows, step):
+            last = min(self.rows, first + step)
+            start = (self.offsets[matrix] + first * self.columns) % pinned.BLOCK
+            yield first, last, whole[start : start + (last - first) * self.columns].reshape(-1, self.columns)
+
+    def apply(self, matrix: int, x: np.ndarray) -> np.ndarray:
+        """x [n, columns] times the matrix transposed: [n, rows], float64."""
+        parts = [x @ view.T for _, _, view in self.chunks(matrix)]
+        return np.ldexp(np.concatenate(parts, axis=1), -self.scale)
+
+
+Weight = Pinned | Tiled
+
+
+@lru_cache(maxsize=2)
+def doubled_block(seed: int) -> np.ndarray:
+    """The weight block twice over as float64 [2 * BLOCK], so that every run of up to BLOCK values is one slice."""
+    once = pinned.block(seed, "weights").astype(np.float64)
+    whole = np.concatenate([once, once])
+    whole.setflags(write=False)
+    return whole
