@@ -110,11 +110,12 @@ class Placement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Cost(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Useful FLOPs and compulsory bytes of one call (design, section 4)."""
+    """Useful FLOPs and compulsory bytes of one call (design, section 4). Equal in every slot of the ring."""
 
     flops: int
-    bytes_by_slot: list[int]
-    """Compulsory bytes of each slot: slots touch different experts."""
+    bytes: int
+    weight_bytes: int
+    """The part of `bytes` that is weights."""
     tokens: int
     """Own tokens of a call."""
     rows: int
@@ -132,8 +133,8 @@ class Skew(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Largest over mean expert load."""
     rank_hotspot_ratio: float
     empty_expert_count: int
-    distinct_experts_by_slot: list[int]
-    """Experts of the measured rank with at least one assignment."""
+    distinct_experts: int
+    """Experts of the measured rank with at least one assignment. Equal in every slot."""
     uniform_hotspot_ratio: float
     uniform_rank_hotspot_ratio: float
 

@@ -5,29 +5,38 @@ Workloads make problems, targets put them on devices, implementations compute th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from workloads import pinned
 from workloads.case import Case
 from workloads.models import Model
-from workloads.weights import Weight
+from workloads.weights import Pinned, Tiled, Weight
 
-__all__ = ["SLOTS", "Contribution", "Cost", "Expected", "Problem"]
+__all__ = ["DTYPE_BYTES", "SLOTS", "Contribution", "Cost", "Expected", "Lines", "Problem", "input_digest"]
 
 SLOTS = 16
 """Slots in the ring of pinned inputs that a case cycles through."""
 
+DTYPE_BYTES = {"fp32": 4, "tf32": 4, "bf16": 2, "fp16": 2}
+"""Bytes of one stored value of a case's dtype."""
+
+Lines = Mapping[str, np.ndarray] | None
+"""Output name → line numbers wanted; None for all lines of all outputs."""
+
 
 @dataclass(frozen=True)
 class Cost:
-    """Useful FLOPs and compulsory bytes (per slot) of one call, and what it processes."""
+    """Useful FLOPs and compulsory bytes of one call (design, section 4), and what it processes. Equal in every slot."""
 
     flops: int
-    bytes_by_slot: tuple[int, ...]
-    weight_bytes_by_slot: tuple[int, ...]
+    bytes: int
+    weight_bytes: int
+    """The part of `bytes` that is weights: what rotating copies keep out of the cache."""
     tokens: int
     rows: int
     assignments: int
@@ -37,7 +46,7 @@ class Cost:
 class Contribution:
     """The parts that add up to one output: `parts[i]` [H] float64 is added to line `row[i]` and comes from `source[i]`.
 
-    `source` is a local expert id; `weight` is what the router multiplied it with. A checker solves for the gain of each.
+    `source` is a local expert id, or -1 for an always active branch; `weight` is what the router multiplied it with.
     """
 
     row: np.ndarray
@@ -68,17 +77,55 @@ class Problem:
 
     case: Case
     model: Model
+    dims: Any
+    """The workload's own dims: all that its implementations need beside the model."""
     weights: dict[str, Weight]
     ring: list[dict[str, np.ndarray]]
     """Per slot: input name → host array (float32 values on the pinned grid, int32 ids)."""
-    outputs: tuple[str, ...]
-    """Names of the outputs, all checked. `ids` and `weights` are the router's; the others are [lines, H]."""
+    outputs: dict[str, tuple[int, ...]]
+    """Output name → shape. `ids` and `weights` [T, k] are the router's; the others are [lines, H]."""
     cost: Cost
-    skew: dict[str, Any] | None
     input_digest: str
-    reference: Callable[[int, Mapping[str, np.ndarray] | None], Expected]
-    """(slot, lines per output or None for all) → Expected."""
-    active: Callable[[int], dict[str, list[tuple[int, int]]]] = field(default=lambda slot: {})
-    """Slot → output → (line, local expert) of every contribution: what a checker draws from."""
-    dims: Any = None
-    """The workload's own dims, for its implementations."""
+    references: Callable[[Sequence[tuple[int, Lines]]], list[Expected]]
+    """Float64 references of several (slot, lines) at once: each expert's weights are read once for all of them."""
+    sources: Callable[[int, str], tuple[np.ndarray, np.ndarray]]
+    """(slot, output) → (line, source) of every contribution with its own weight: what a checker draws lines from."""
+    skew: dict[str, Any] | None = None
+
+    def reference(self, slot: int, lines: Lines = None) -> Expected:
+        """Float64 reference of one slot."""
+        return self.references([(slot, lines)])[0]
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of one copy of all weights in the case's dtype (fp32 where a weight stays fp32)."""
+        size = DTYPE_BYTES[self.case.dtype]
+        return sum(w.elements * (4 if isinstance(w, Pinned) and w.fp32 else size) for w in self.weights.values())
+
+    @property
+    def input_bytes(self) -> int:
+        """Bytes of the ring's inputs in the case's dtype."""
+        size = DTYPE_BYTES[self.case.dtype]
+        return sum(a.size * (size if a.dtype == np.float32 else 4) for slot in self.ring for a in slot.values())
+
+
+def input_digest(weights: dict[str, Weight], ring: list[dict[str, np.ndarray]], plan: np.ndarray | None) -> str:
+    """SHA-256 (hex) over the weights, the plan and the whole ring, each array with its name and shape, little-endian."""
+    state = hashlib.sha256()
+
+    def add(name: str, array: np.ndarray, kind: str) -> None:
+        state.update(f"{name}{list(array.shape)}{kind}".encode())
+        state.update(np.ascontiguousarray(array, dtype=kind))
+
+    for name, weight in sorted(weights.items()):
+        if isinstance(weight, Tiled):
+            add(name, np.array([*weight.offsets, weight.rows, weight.columns, weight.scale]), "<i8")
+            add("block", pinned.block(weight.seed, "weights"), "<i2")
+        else:
+            add(name, weight.values, "<f4")
+    if plan is not None:
+        add("plan", plan, "<i4")
+    for slot, inputs in enumerate(ring):
+        for name, array in sorted(inputs.items()):
+            add(f"{slot}/{name}", array, "<f4" if array.dtype == np.float32 else "<i4")
+    return state.hexdigest()

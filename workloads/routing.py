@@ -15,7 +15,16 @@ import numpy as np
 
 from workloads.pinned import integers, permutation, stream
 
-__all__ = ["Group", "LoadStatistics", "Profile", "draw", "load_statistics", "relabel"]
+__all__ = [
+    "Group",
+    "LoadStatistics",
+    "Profile",
+    "draw",
+    "load_statistics",
+    "nested_blocks",
+    "relabel",
+    "uniform_statistics",
+]
 
 TOTAL_WEIGHT = 1 << 31
 UNIFORM_DRAWS = 4
@@ -153,12 +162,14 @@ def relabel(source: np.random.Philox, size: int, blocks: tuple[int, ...]) -> np.
 
 
 def nested_blocks(experts: int, ep: int, groups: int) -> tuple[int, ...]:
-    """Block sizes that a relabelling keeps: ranks and expert groups; where neither holds the other, their common divisor."""
-    rank, group = experts // ep, experts // groups
-    sizes = {rank, group} - {experts}
-    if len(sizes) == 2 and max(sizes) % min(sizes):
-        sizes = {int(np.gcd(rank, group))}
-    return tuple(sorted(sizes, reverse=True))
+    """Block sizes that a relabelling keeps, coarse to fine: ranks and expert groups.
+
+    Raises ValueError where neither holds the other: then no relabelling keeps both.
+    """
+    sizes = sorted({experts // ep, experts // groups} - {experts}, reverse=True)
+    if len(sizes) == 2 and sizes[0] % sizes[1]:
+        raise ValueError(f"ranks of {experts // ep} experts and expert groups of {experts // groups} cut each other")
+    return tuple(sizes)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,122 @@
+"""Workload `dense-ffn`: the control. A dense FFN of the model's hidden size, activation and dtype on the own tokens.
+
+Input `tokens` [T, H]; output `y` [T, H]. Its width is k * I + I_shared, so that it does as many FLOPs a token as the MoE
+layer's active experts; a dense model's own width otherwise. No router, no biases. `moe-layer` over it is what sparsity
+really costs; at ep > 1 that ratio is a share over a dense replica. Useful FLOPs: 6 * H * width * T.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from workloads.activations import activation_of
+from workloads.case import Case
+from workloads.dims import Dims
+from workloads.experts import ffn_reference, ffn_torch, ffn_weights, onnx_ffn, unsupported_experts
+from workloads.models import Model, model
+from workloads.planting import hidden_noise
+from workloads.problem import DTYPE_BYTES, SLOTS, Contribution, Cost, Expected, Lines, Problem, input_digest
+from workloads.registry import Built, implementation, register_workload
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from workloads.backends.onnx_ops import Graph
+
+__all__ = ["DenseFfnWorkload", "dense_width"]
+
+
+def dense_width(about: Model) -> int:
+    """Inner width of the control."""
+    if not about.num_experts:
+        return about.dense_intermediate_size or 0
+    return about.experts_per_token * about.moe_intermediate_size + (about.shared_intermediate_size or 0)
+
+
+class DenseFfnWorkload:
+    """The dense FFN with as many active FLOPs a token as the model's MoE layer."""
+
+    name = "dense-ffn"
+    version = 1
+
+    def unsupported(self, case: Case) -> str | None:
+        """The sentence that says why the case is not defined or not done; None if it is."""
+        if case.variants:
+            return f"the variant {case.variants[0]!r} of {self.name} is not done yet"
+        if case.dtype not in DTYPE_BYTES or case.dtype == "tf32":
+            return f"the dtype {case.dtype!r} of {self.name} is not done yet"
+        if case.routing != "none":
+            return f"{self.name} has no router: write 'none' as its routing"
+        return unsupported_experts(model(case.model))
+
+    def problem(self, case: Case) -> Problem:
+        """The pinned problem of a case."""
+        about = model(case.model)
+        dims = Dims(case.tokens, about.hidden_size, dense_inner=dense_width(about))
+        weights = ffn_weights("dense", about, dims.dense_inner, 1, case.seed)
+        ring = [
+            {"tokens": hidden_noise(case.tokens, dims.hidden, ("dense", case.seed, slot)).astype(np.float32)}
+            for slot in range(SLOTS)
+        ]
+
+        def references(requests: Any) -> list[Expected]:
+            return [_reference(weights, about, ring[slot]["tokens"], lines) for slot, lines in requests]
+
+        return Problem(
+            case=case,
+            model=about,
+            dims=dims,
+            weights=weights,
+            ring=ring,
+            outputs={"y": (dims.tokens, dims.hidden)},
+            cost=_cost(case, dims),
+            input_digest=input_digest(weights, ring, None),
+            references=references,
+            sources=lambda slot, output: (np.empty(0, np.int64), np.empty(0, np.int64)),
+        )
+
+
+register_workload(DenseFfnWorkload())
+
+
+def _cost(case: Case, dims: Dims) -> Cost:
+    """Bytes: both projections once, tokens in, outputs out."""
+    size = DTYPE_BYTES[case.dtype]
+    weights = 3 * dims.hidden * dims.dense_inner * size
+    return Cost(dims.flops, weights + 2 * dims.tokens * dims.hidden * size, weights, dims.tokens, 0, 0)
+
+
+def _reference(weights: Any, about: Model, tokens: np.ndarray, lines: Lines) -> Expected:
+    chosen = np.arange(len(tokens)) if lines is None else lines.get("y", np.empty(0, np.int64))
+    values = ffn_reference(weights, "dense", about, 0, tokens[chosen].astype(np.float64))
+    row = np.arange(len(chosen))
+    parts = Contribution(row, np.full(len(row), -1), np.ones(len(row)), values)
+    return Expected(lines={"y": chosen}, values={"y": values}, contributions={"y": parts})
+
+
+@implementation("dense-ffn", "torch", "plain")
+def build_torch(problem: Problem, on: Any) -> Built:
+    """Two matmuls and the activation."""
+    from workloads.backends.torch_ops import TorchOps
+
+    ops, rule = TorchOps(), activation_of(problem.model)
+    slots = [(on.inputs(slot)["tokens"], on.weights(slot)) for slot in range(len(problem.ring))]
+
+    def act(gate: Tensor, up: Tensor) -> Tensor:
+        return rule(ops, gate, up)
+
+    def call(slot: int) -> dict[str, Tensor]:
+        tokens, weights = slots[slot]
+        return {"y": ffn_torch(tokens, weights["dense_in"][0], weights["dense_out"][0], (None, None), act)}
+
+    return Built(call)
+
+
+@implementation("dense-ffn", "onnxruntime", "plain")
+def build_onnx(about: Model, dims: Dims, graph: Graph) -> None:
+    """Two MatMuls and the activation."""
+    tokens = graph.input("tokens", (dims.tokens, dims.hidden), graph.dtype)
+    y = onnx_ffn(graph, tokens, "dense", 0, dims, about)
+    graph.output(y, "y", (dims.tokens, dims.hidden), graph.dtype)

@@ -1,0 +1,209 @@
+"""What a model's tables hold: the dims of its layers, as in models.toml (every key is explained at the top of that file).
+
+A key that is absent has the default given here, which means "this layer has none of it". Types are strict: an unknown key,
+a missing one or a wrong type is refused when the file is read (`workloads.models`).
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Annotated, Literal
+
+import msgspec
+
+from workloads.case import canonical_digest
+
+__all__ = ["ATTENTION_NEEDS", "Attention", "Model", "flaw_of"]
+
+Count = Annotated[int, msgspec.Meta(ge=1)]
+Maybe = Annotated[int, msgspec.Meta(ge=0)]
+Positive = Annotated[float, msgspec.Meta(gt=0)]
+Text = Annotated[str, msgspec.Meta(min_length=1)]
+
+Router = Literal[
+    "softmax_topk",
+    "topk_softmax",
+    "topk_sigmoid",
+    "softmax_bias_topk",
+    "softmax_group_max_topk",
+    "softmax_group_topk",
+    "sigmoid_bias_group_topk",
+    "sigmoid_bias_topk",
+    "sigmoid_topk",
+    "sqrtsoftplus_bias_topk",
+    "moge_softmax_group_top1",
+    "sparsemixer",
+]
+Activation = Literal["silu_swiglu", "clamped_silu_swiglu", "swiglu_oai", "relu2", "gelu_tanh_glu", "situ"]
+AttentionKind = Literal["gqa", "mla", "mfa", "swa_mqa", "csa", "hca", "gdn", "kda", "mamba2"]
+
+_COMPRESSED = ("heads", "head_dim", "q_lora_rank", "o_lora_rank", "o_groups")
+ATTENTION_NEEDS: dict[str, tuple[str, ...]] = {
+    "gqa": ("heads", "kv_heads", "head_dim"),
+    "mla": ("heads", "kv_lora_rank", "qk_nope_head_dim", "v_head_dim"),
+    "mfa": ("heads", "kv_heads", "head_dim", "q_lora_rank"),
+    "swa_mqa": _COMPRESSED,
+    "csa": (*_COMPRESSED, "compress_ratio", "index_heads", "index_head_dim"),
+    "hca": (*_COMPRESSED, "compress_ratio"),
+    "gdn": ("key_heads", "key_head_dim", "value_heads", "value_head_dim", "conv_kernel"),
+    "kda": ("heads", "head_dim", "conv_kernel"),
+    "mamba2": ("heads", "head_dim", "groups", "state_size", "conv_kernel"),
+}
+"""Kind of token mixer → the keys without which its work is not defined."""
+
+_ACTIVATION_NEEDS = {
+    "clamped_silu_swiglu": ("activation_limit",),
+    "swiglu_oai": ("activation_limit", "activation_alpha"),
+    "situ": ("activation_beta", "activation_linear_beta"),
+}
+_EXPERT_NEEDS = ("num_experts", "experts_per_token", "moe_intermediate_size", "router")
+_WORK_KEYS = frozenset(
+    """hidden_size num_experts experts_per_token moe_intermediate_size shared_intermediate_size shared_gate glu
+    router norm_topk_prob routed_scaling_factor router_bias router_linear_bias router_input_norm router_expert_scale
+    router_logit_scale router_jitter_eps num_expert_groups topk_groups experts_per_group_selected zero_experts
+    zero_expert_kind activation activation_limit activation_alpha activation_beta activation_linear_beta expert_bias
+    gate_up_interleaved weight_on_input moe_latent_size latent_norm""".split()
+)
+
+
+class Attention(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """One kind of token mixer, used by `layers` layers. Sizes are counts of elements."""
+
+    kind: AttentionKind
+    layers: Count
+    heads: Maybe = 0
+    kv_heads: Maybe = 0
+    head_dim: Maybe = 0
+    v_head_dim: Maybe = 0
+    rope_dim: Maybe = 0
+    rope_head_dim: Maybe = 0
+    q_lora_rank: Maybe = 0
+    kv_lora_rank: Maybe = 0
+    qk_nope_head_dim: Maybe = 0
+    qk_rope_head_dim: Maybe = 0
+    o_lora_rank: Maybe = 0
+    o_groups: Maybe = 0
+    compress_ratio: Maybe = 0
+    sliding_window: Maybe = 0
+    attention_chunk: Maybe = 0
+    index_heads: Maybe = 0
+    index_head_dim: Maybe = 0
+    index_topk: Maybe = 0
+    key_heads: Maybe = 0
+    key_head_dim: Maybe = 0
+    value_heads: Maybe = 0
+    value_head_dim: Maybe = 0
+    conv_kernel: Maybe = 0
+    groups: Maybe = 0
+    state_size: Maybe = 0
+    bias: bool = False
+    sinks: bool = False
+    k_eq_v: bool = False
+    head_gate: bool = False
+    output_gate: bool = False
+    full_rank_gate: bool = False
+    full_rank_forget: bool = False
+
+
+class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True, dict=True):
+    """A published model: the dims of its layers, and where they were read."""
+
+    id: Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
+    name: Text
+    release: Text
+    source: Text
+    source_read: Text
+    licence: str = ""
+    note: str = ""
+    unverified: tuple[str, ...] = ()
+
+    hidden_size: Count
+    num_layers: Count
+    moe_layers: Maybe
+    dense_layers: Maybe
+    vocab_size: Count
+    attention: Annotated[tuple[Attention, ...], msgspec.Meta(min_length=1)]
+    tied_embeddings: bool = False
+    dense_intermediate_size: Maybe = 0
+    hyper_connections: Maybe = 0
+    mtp_layers: Maybe = 0
+    engram_params_b: float = 0.0
+    weight_dtype: str = ""
+
+    num_experts: Maybe = 0
+    experts_per_token: Maybe = 0
+    experts_per_token_real_mean: float = 0.0
+    """Mean number of selected experts that compute, where some are identities; 0: all of them."""
+    moe_intermediate_size: Maybe = 0
+    shared_experts: Maybe = 0
+    shared_intermediate_size: Maybe = 0
+    shared_gate: bool = False
+    glu: bool = True
+    expert_bias: bool = False
+    gate_up_interleaved: bool = False
+    weight_on_input: bool = False
+    moe_latent_size: Maybe = 0
+    latent_norm: bool = False
+    zero_experts: Maybe = 0
+    zero_expert_kind: str = ""
+    hash_layers: Maybe = 0
+
+    router: Router | None = None
+    router_bias: bool = False
+    router_linear_bias: bool = False
+    router_input_norm: bool = False
+    router_expert_scale: bool = False
+    router_logit_scale: float = 1.0
+    router_jitter_eps: float = 0.0
+    norm_topk_prob: bool = False
+    routed_scaling_factor: Positive = 1.0
+    num_expert_groups: Count = 1
+    topk_groups: Count = 1
+    experts_per_group_selected: Maybe = 0
+
+    activation: Activation
+    activation_limit: float = 0.0
+    activation_alpha: float = 0.0
+    activation_beta: float = 0.0
+    activation_linear_beta: float = 0.0
+    activation_note: str = ""
+
+    total_params_b: Positive | None = None
+    """Published, in 1e9; what the dims give is `workloads.parameters.parameters`."""
+    active_params_b: Positive | None = None
+    published_counts_from: Literal["read", "model name", "recalled"] | None = None
+
+    @cached_property
+    def work_digest(self) -> str:
+        """SHA-256 (hex) of the keys that define the work of the FFN layer; names, sources and counts are left out."""
+        keys = msgspec.to_builtins(self)
+        return canonical_digest({key: value for key, value in keys.items() if key in _WORK_KEYS})
+
+
+def flaw_of(model: Model) -> str | None:
+    """What is wrong with a model whose every key is well-typed: the key, what it is and what it must be; None if nothing."""
+    for mixer in model.attention:
+        if missing := [key for key in ATTENTION_NEEDS[mixer.kind] if not getattr(mixer, key)]:
+            return f"attention of kind {mixer.kind!r} needs {missing[0]}: add it to its [[model.attention]] table"
+    if missing := [key for key in _ACTIVATION_NEEDS.get(model.activation, ()) if not getattr(model, key)]:
+        return f"activation {model.activation!r} needs {missing[0]}: add it"
+    if model.dense_layers and not model.dense_intermediate_size:
+        return f"dense_layers = {model.dense_layers} needs dense_intermediate_size: add it"
+    return _flaw_of_experts(model) if model.moe_layers else None
+
+
+def _flaw_of_experts(model: Model) -> str | None:
+    if missing := [key for key in _EXPERT_NEEDS if not getattr(model, key)]:
+        return f"moe_layers = {model.moe_layers} needs {missing[0]}: add it"
+    outputs, groups = model.num_experts + model.zero_experts, model.num_expert_groups
+    if model.experts_per_token > outputs:
+        return f"experts_per_token = {model.experts_per_token} must be at most num_experts = {outputs}"
+    if outputs % groups:
+        return f"num_expert_groups = {groups} must divide num_experts = {outputs}"
+    if model.topk_groups > groups:
+        return f"topk_groups = {model.topk_groups} must be at most num_expert_groups = {groups}"
+    if model.hash_layers > model.moe_layers:
+        return f"hash_layers = {model.hash_layers} must be at most moe_layers = {model.moe_layers}"
+    if model.experts_per_token > outputs // groups * model.topk_groups and not model.experts_per_group_selected:
+        return f"experts_per_token = {model.experts_per_token} is more than the experts of topk_groups = {model.topk_groups}"
+    return None

@@ -1,0 +1,56 @@
+"""`grouped`: all experts' matmuls as one `torch.nn.functional.grouped_mm` call, where the build has it.
+
+Counts stay on the device: nothing but the padded tail of an EP share's rows comes to the host. Where the experts have
+biases, each row adds its expert's.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from workloads.case import Case
+from workloads.experts import combine
+from workloads.moe_layer import build_torch_layer
+from workloads.problem import Problem
+from workloads.registry import Built, TargetFacts, implementation
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["build", "torch_grouped"]
+
+
+def _unsuited(case: Case, facts: TargetFacts) -> str | None:
+    if "grouped_mm" not in facts.features:
+        return "this torch has no grouped_mm for this device: torch 2.10 or newer has"
+    return None
+
+
+@implementation("moe-layer", "torch", "grouped", division="closed", unsuited=_unsuited)
+def build(problem: Problem, on: Any) -> Built:
+    """Sort by expert, two grouped matmuls, back in order, weighted, summed."""
+    return build_torch_layer(problem, on, torch_grouped)
+
+
+def torch_grouped(x: Tensor, ids: Tensor, shares: Tensor, weights: dict[str, Tensor], act: Any) -> Tensor:
+    """[R, H] from rows [R, H], local ids [R, k] (-1: none) and weights [R, k]."""
+    import torch
+    from torch.nn.functional import grouped_mm
+
+    experts = weights["experts_in"].shape[0]
+    flat = ids.reshape(-1)
+    order = flat.argsort()
+    counts = (flat + 1).bincount(minlength=experts + 1)
+    if ids.dtype == torch.int32:  # only an EP share's inputs are padded, and they come as int32
+        order = order[int(counts[0]) :]
+    ends = counts[1:].cumsum(0).to(torch.int32)
+    gathered = x.index_select(0, order // ids.shape[1])
+    expert = flat.index_select(0, order).long() if "experts_in_bias" in weights else None
+    hidden = grouped_mm(gathered, weights["experts_in"].transpose(1, 2), offs=ends)
+    if expert is not None:
+        hidden = hidden + weights["experts_in_bias"][expert]
+    gate, up = hidden.chunk(2, dim=-1)
+    done = grouped_mm(act(gate, up), weights["experts_out"].transpose(1, 2), offs=ends)
+    if expert is not None:
+        done = done + weights["experts_out_bias"][expert]
+    return combine(done, order, shares, ids.shape)

@@ -1,0 +1,170 @@
+"""Inputs of routed workloads: the group's plan, the measured rank, and the ring of 16 relabelled slots.
+
+Slot s relabels the base plan: experts inside each rank, whole ranks with each other (expert groups onto groups), tokens
+reshuffled. The measured rank is chosen once, on the base plan, and followed, so that every slot has the same number of
+rows, assignments and distinct experts, while other weights are touched.
+
+Per slot: `tokens` [T, H] planted hidden states; at ep > 1 also `rows` [R, H], `row_ids` [R, k] int32 local ids padded with
+-1, `row_weights` [R, k] float32 padded with 0: what the whole group's plan sends to this rank, in seeded order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from workloads.case import Case
+from workloads.models import Model
+from workloads.pinned import integers, permutation, stream
+from workloads.planting import Gate, gate_of, hidden_noise, plant
+from workloads.problem import SLOTS
+from workloads.routing import (
+    Group,
+    Profile,
+    draw,
+    load_statistics,
+    nested_blocks,
+    relabel,
+    uniform_statistics,
+)
+from workloads.rules import RULES, rule_of
+
+__all__ = ["RoutedInputs", "Slot", "group_of", "routed_inputs", "unsupported_routing"]
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One relabelling of the base plan, seen from the measured rank."""
+
+    inputs: dict[str, np.ndarray]
+    planned: np.ndarray
+    """[T, k] global ids that the real router must select for the own tokens."""
+
+
+@dataclass(frozen=True)
+class RoutedInputs:
+    """All inputs of a routed case."""
+
+    gate: Gate
+    plan: np.ndarray
+    """Base plan of the whole group, [T * ep, k]."""
+    slots: list[Slot]
+    rows: int
+    assignments: int
+    distinct_experts: int
+    skew: dict[str, Any]
+
+
+def group_of(model: Model) -> Group:
+    """What plans for this model must respect."""
+    grouped = rule_of(model).grouped and (model.num_expert_groups or 1) > 1
+    groups, kept = (model.num_expert_groups or 1, model.topk_groups or 1) if grouped else (1, 1)
+    return Group(model.num_experts, model.experts_per_token, groups, kept)
+
+
+UNDONE_ROUTER_KEYS = {
+    "router_input_norm": "a norm before its router",
+    "router_expert_scale": "a learned scale per expert in its router",
+    "router_logit_scale": "a scale on its router's logits",
+    "zero_experts": "zero-compute experts",
+    "weight_on_input": "routing weights on the experts' input",
+}
+
+
+def unsupported_routing(case: Case, model: Model) -> str | None:
+    """Why this case's routing is not defined or not done yet; None if it is."""
+    if not model.num_experts:
+        return f"{model.id} is a dense model: it has no router"
+    if model.router not in RULES:
+        return f"the routing rule {model.router!r} of {model.id} is not done yet"
+    undone = [what for key, what in UNDONE_ROUTER_KEYS.items() if getattr(model, key, None)]
+    if undone:
+        return f"{model.id} has {undone[0]}, which is not done yet"
+    if Profile.parse(case.routing) is None:
+        return f"the routing profile {case.routing!r} is not done yet: balanced, uniform and zipfA are"
+    if model.num_experts > model.hidden_size:
+        return f"planting needs at most as many experts as hidden dims; {model.id} has {model.num_experts}"
+    try:
+        nested_blocks(model.num_experts, case.ep, group_of(model).groups)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def routed_inputs(case: Case, model: Model, with_rows: bool) -> RoutedInputs:
+    """The ring of a case. `with_rows`: at ep > 1, also the rows that the group sends to the measured rank."""
+    group, profile = group_of(model), Profile.parse(case.routing)
+    assert profile is not None, "the workload must have refused this profile"
+    plan = draw(profile, group, case.tokens * case.ep, (case.seed,))
+    rank = _measured_rank(plan, model.num_experts, case)
+    gate = gate_of(model.num_experts, model.hidden_size, bool(model.router_bias), bool(model.router_linear_bias), case.seed)
+    maker = _SlotMaker(case, model, gate, group, plan, rank)
+    slots = [maker.slot(number, with_rows and case.ep > 1) for number in range(SLOTS)]
+    local = plan[plan // (model.num_experts // case.ep) == rank]
+    rows = int((plan // (model.num_experts // case.ep) == rank).any(axis=1).sum())
+    skew = _skew(plan, group, case) | {"distinct_experts": len(np.unique(local))}
+    return RoutedInputs(gate, plan, slots, rows, len(local), len(np.unique(local)), skew)
+
+
+def _measured_rank(plan: np.ndarray, experts: int, case: Case) -> int:
+    """The rank with the most assignments (ties: lowest), or the median one."""
+    load = np.bincount(plan.ravel() // (experts // case.ep), minlength=case.ep)
+    order = np.argsort(-load, kind="stable")
+    return int(order[0] if case.rank == "max" else order[case.ep // 2])
+
+
+def _skew(plan: np.ndarray, group: Group, case: Case) -> dict[str, Any]:
+    found = load_statistics(plan, group.experts, case.ep)
+    expert, rank = uniform_statistics(group, len(plan), case.ep)
+    return {**found.__dict__, "uniform_hotspot_ratio": expert, "uniform_rank_hotspot_ratio": rank}
+
+
+@dataclass(frozen=True)
+class _SlotMaker:
+    case: Case
+    model: Model
+    gate: Gate
+    group: Group
+    plan: np.ndarray
+    rank: int
+
+    def slot(self, number: int, with_rows: bool) -> Slot:
+        label = (self.model.id, self.case.routing, self.case.tokens, self.case.ep, self.case.seed, number)
+        source = stream("slot", *label)
+        blocks = nested_blocks(self.group.experts, self.case.ep, self.group.groups)
+        names = relabel(source, self.group.experts, blocks)
+        plan = names[self.plan][permutation(source, len(self.plan))].astype(np.int32)
+        width = self.group.experts // self.case.ep
+        rank = int(names[self.rank * width] // width)
+        own = slice(rank * self.case.tokens, (rank + 1) * self.case.tokens)
+        tokens = plant(self.gate, rule_of(self.model), self.group, plan[own], label)
+        inputs = {"tokens": tokens}
+        if with_rows:
+            inputs |= self._rows(plan, rank, own, tokens, label)
+        return Slot(inputs, plan[own])
+
+    def _rows(
+        self, plan: np.ndarray, rank: int, own: slice, tokens: np.ndarray, label: tuple[object, ...]
+    ) -> dict[str, np.ndarray]:
+        """Rows of the measured rank: own tokens' hidden states are the planted ones, foreign ones are noise."""
+        source = stream("rows", *label)
+        width = self.group.experts // self.case.ep
+        here = plan // width == rank
+        sent = np.flatnonzero(here.any(axis=1))
+        sent = sent[permutation(source, len(sent))]
+        mine = (sent >= own.start) & (sent < own.stop)
+        rows = np.empty((len(sent), tokens.shape[1]), dtype=np.float32)
+        rows[mine] = tokens[sent[mine] - own.start]
+        rows[~mine] = hidden_noise(int((~mine).sum()), tokens.shape[1], ("foreign", *label))
+        ids = np.where(here[sent], plan[sent] % width, -1).astype(np.int32)
+        ids = np.take_along_axis(ids, np.argsort(ids < 0, axis=1, kind="stable"), axis=1)
+        drawn = integers(source, ids.size, 128).reshape(ids.shape) + 64
+        weights = np.where(ids < 0, 0.0, np.ldexp(drawn.astype(np.float64), -self._weight_scale()))
+        return {"rows": rows, "row_ids": ids, "row_weights": weights.astype(np.float32)}
+
+    def _weight_scale(self) -> int:
+        """The power of two that brings the mean row weight nearest to scaling factor / k, as normalised routers give."""
+        factor = self.model.routed_scaling_factor or 1.0
+        return round(float(np.log2(127.5 * self.group.per_token / factor)))
