@@ -1,7 +1,7 @@
 """The record: one run is one JSON-Lines file, and these are its lines.
 
 A record holds what was observed; every rate, percentage and verdict is derived when it is read (`results.metrics`,
-`results.compare`), so that an old record gains from a corrected datasheet. Units are in the key names (`_ns`, `_bytes`).
+`results.compare`), so that an old record gains from a corrected datasheet. Units are in key names (`_ns`, `_bytes`).
 
 History of `SCHEMA_VERSION` (the fields):
     1  first version
@@ -11,7 +11,7 @@ History of `METHOD_VERSION` (what a number means; numbers of different methods a
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -212,8 +212,8 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_fie
     options: dict[str, str | int | float | bool | list[str] | None]
     plan: list[list[str]]
     """[case, target] pairs, in order."""
-    environment: dict
-    """Machine, python, git and, under `targets`, what each target reported (device, driver, versions, threads, numerics)."""
+    environment: dict[str, Any]
+    """Machine, python, git and, under `targets`, what each target reported (device, driver, versions, numerics)."""
 
 
 class End(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="end"):

@@ -1,0 +1,69 @@
+"""Quantiles of Student's t, without scipy: this runs inside workers, whose interpreter may have none.
+
+The distribution function is the regularised incomplete beta function, by its continued fraction (Lentz's method; NIST
+DLMF 8.17.22); the quantile is found by bisection, which cannot diverge however few the degrees of freedom.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+__all__ = ["t_quantile"]
+
+_TINY = 1e-300
+_SAME = 1e-13
+
+
+@lru_cache(maxsize=4096)
+def t_quantile(probability: float, degrees: float) -> float:
+    """The t with that probability below it, for 0.5 <= probability < 1 and degrees > 0 (whole or not).
+
+    Raises ValueError outside of that range.
+    """
+    if not 0.5 <= probability < 1 or not degrees > 0:
+        raise ValueError(f"no t quantile at probability {probability} with {degrees} degrees of freedom")
+    low, high = 0.0, 1.0
+    while _below(high, degrees) < probability:
+        low, high = high, 2 * high
+    while high - low > 1e-10 * high:
+        middle = (low + high) / 2
+        low, high = (middle, high) if _below(middle, degrees) < probability else (low, middle)
+    return (low + high) / 2
+
+
+def _below(t: float, degrees: float) -> float:
+    """Probability of a value below t >= 0."""
+    return 1 - _incomplete_beta(degrees / (degrees + t * t), degrees / 2, 0.5) / 2
+
+
+def _incomplete_beta(x: float, a: float, b: float) -> float:
+    """I_x(a, b), regularised."""
+    if x <= 0 or x >= 1:
+        return min(max(x, 0.0), 1.0)
+    front = math.exp(
+        math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log1p(-x)
+    )
+    if x < (a + 1) / (a + b + 2):
+        return front * _continued_fraction(x, a, b) / a
+    return 1 - front * _continued_fraction(1 - x, b, a) / b
+
+
+def _continued_fraction(x: float, a: float, b: float) -> float:
+    c, d = 1.0, 1 / _away_from_zero(1 - (a + b) * x / (a + 1))
+    value = d
+    for m in range(1, 1000):
+        for term in (
+            m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m)),
+            -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1)),
+        ):
+            d = 1 / _away_from_zero(1 + term * d)
+            c = _away_from_zero(1 + term / c)
+            value *= c * d
+        if abs(c * d - 1) < _SAME:
+            break
+    return value
+
+
+def _away_from_zero(value: float) -> float:
+    return value if abs(value) > _TINY else _TINY

@@ -1,0 +1,30 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from results.student import t_quantile
+
+
+@pytest.mark.parametrize(
+    ("degrees", "table"),
+    [(1, 12.7062), (2, 4.3027), (3, 3.1824), (5, 2.5706), (10, 2.2281), (30, 2.0423), (120, 1.9799), (1e6, 1.9600)],
+)
+def test_the_quantile_is_that_of_the_printed_tables(degrees: float, table: float) -> None:
+    assert t_quantile(0.975, degrees) == pytest.approx(table, abs=6e-5)
+
+
+def test_other_probabilities_are_those_of_the_printed_tables() -> None:
+    assert t_quantile(0.95, 4) == pytest.approx(2.1318, abs=6e-5)
+    assert t_quantile(0.995, 4) == pytest.approx(4.6041, abs=6e-5)
+    assert t_quantile(0.5, 4) == pytest.approx(0, abs=1e-9)
+
+
+@given(st.floats(0.3, 500), st.floats(1.01, 3))
+def test_more_degrees_of_freedom_never_widen(degrees: float, factor: float) -> None:
+    assert t_quantile(0.975, degrees * factor) <= t_quantile(0.975, degrees)
+
+
+@pytest.mark.parametrize(("probability", "degrees"), [(0.4, 3), (1.0, 3), (0.9, 0), (0.9, float("nan"))])
+def test_nonsense_is_refused(probability: float, degrees: float) -> None:
+    with pytest.raises(ValueError, match="no t quantile"):
+        t_quantile(probability, degrees)
