@@ -1,7 +1,7 @@
-"""What a model's tables hold: the dims of its layers, as in models.toml (every key is explained at the top of that file).
+"""What a model's tables hold: the dims of its layers, as in models.toml (whose head explains every key).
 
-A key that is absent has the default given here, which means "this layer has none of it". Types are strict: an unknown key,
-a missing one or a wrong type is refused when the file is read (`workloads.models`).
+A key that is absent has the default given here, which means "this layer has none of it". Types are strict: an unknown
+key, a missing one or a wrong type is refused when the file is read (`workloads.models`).
 """
 
 from __future__ import annotations
@@ -57,13 +57,14 @@ _ACTIVATION_NEEDS = {
     "situ": ("activation_beta", "activation_linear_beta"),
 }
 _EXPERT_NEEDS = ("num_experts", "experts_per_token", "moe_intermediate_size", "router")
-_WORK_KEYS = frozenset(
-    """hidden_size num_experts experts_per_token moe_intermediate_size shared_intermediate_size shared_gate glu
-    router norm_topk_prob routed_scaling_factor router_bias router_linear_bias router_input_norm router_expert_scale
-    router_logit_scale router_jitter_eps num_expert_groups topk_groups experts_per_group_selected zero_experts
-    zero_expert_kind activation activation_limit activation_alpha activation_beta activation_linear_beta expert_bias
-    gate_up_interleaved weight_on_input moe_latent_size latent_norm""".split()
-)
+_WORK_KEYS = {  # fmt: skip
+    "hidden_size", "num_experts", "experts_per_token", "moe_intermediate_size", "shared_intermediate_size",
+    "shared_gate", "glu", "router", "norm_topk_prob", "routed_scaling_factor", "router_bias",
+    "router_linear_bias", "router_input_norm", "router_expert_scale", "router_logit_scale", "router_jitter_eps",
+    "num_expert_groups", "topk_groups", "experts_per_group_selected", "zero_experts", "zero_expert_kind",
+    "activation", "activation_limit", "activation_alpha", "activation_beta", "activation_linear_beta",
+    "expert_bias", "gate_up_interleaved", "weight_on_input", "moe_latent_size", "latent_norm",
+}
 
 
 class Attention(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -181,7 +182,7 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 def flaw_of(model: Model) -> str | None:
-    """What is wrong with a model whose every key is well-typed: the key, what it is and what it must be; None if nothing."""
+    """What is wrong with a model whose keys are well-typed: the key, its value and what it must be; None if nothing."""
     for mixer in model.attention:
         if missing := [key for key in ATTENTION_NEEDS[mixer.kind] if not getattr(mixer, key)]:
             return f"attention of kind {mixer.kind!r} needs {missing[0]}: add it to its [[model.attention]] table"
@@ -204,6 +205,7 @@ def _flaw_of_experts(model: Model) -> str | None:
         return f"topk_groups = {model.topk_groups} must be at most num_expert_groups = {groups}"
     if model.hash_layers > model.moe_layers:
         return f"hash_layers = {model.hash_layers} must be at most moe_layers = {model.moe_layers}"
-    if model.experts_per_token > outputs // groups * model.topk_groups and not model.experts_per_group_selected:
-        return f"experts_per_token = {model.experts_per_token} is more than the experts of topk_groups = {model.topk_groups}"
+    kept = groups if model.experts_per_group_selected else model.topk_groups
+    if model.experts_per_token > outputs // groups * kept:
+        return f"experts_per_token = {model.experts_per_token} is more than {kept} groups hold: raise topk_groups"
     return None

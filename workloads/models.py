@@ -1,7 +1,7 @@
 """The models: models.toml and what other packages add, read once into frozen types.
 
-Another package adds models through the entry-point group `moemark.models`: each entry is, or when called returns, either
-the path of a file in the form of models.toml or that file's content as a dict.
+Another package adds models through the entry-point group `moemark.models`: each entry is, or when called returns,
+either the path of a file in the form of models.toml or that file's content as a dict.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def closest(name: str, known: Mapping[str, Any] | list[str]) -> str:
 
 
 def read_models(tables: Any, origin: str) -> list[Model]:
-    """Models of a decoded file, each checked in itself and for its id. Raises UserError naming origin, model and key."""
+    """Models of a decoded file, in its order. Raises UserError naming origin, model and key of what is wrong."""
     if not isinstance(tables, dict) or set(tables) != {"model"} or not isinstance(tables["model"], list):
         raise UserError(f"{origin}: holds [[model]] tables and nothing else: see workloads/models.toml for the form")
     found: dict[str, Model] = {}

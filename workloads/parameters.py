@@ -34,7 +34,8 @@ def parameters(model: Model) -> Parameters:
     embedding = model.vocab_size * model.hidden_size
     head = 0 if model.tied_embeddings else embedding
     expert = expert_parameters(model) if model.moe_layers else 0
-    always = _mixers(model) + _dense_layers(model) + _hyper_connections(model) + model.moe_layers * _around_experts(model)
+    always = _mixers(model) + _dense_layers(model) + _hyper_connections(model)
+    always += model.moe_layers * _around_experts(model)
     routed = model.moe_layers * model.num_experts * expert
     used = model.experts_per_token_real_mean or model.experts_per_token
     body = always + round(model.moe_layers * used * expert)
