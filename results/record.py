@@ -44,7 +44,11 @@ Division = Literal["portable", "closed", "open"]
 Scenario = Literal["latency", "throughput", "sustained"]
 
 
-class Noise(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class _Part(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Frozen when built, strict when read."""
+
+
+class Noise(_Part, frozen=True, kw_only=True):
     """What else the machine did during one turn. A quantity that could not be read is absent, never 0."""
 
     wall_ns: int
@@ -61,7 +65,7 @@ class Noise(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     throttle_reasons: list[str] | None = None
 
 
-class Turn(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Turn(_Part, frozen=True, kw_only=True):
     """Consecutive samples of one process."""
 
     process: int
@@ -69,7 +73,7 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     noise: Noise
 
 
-class Check(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Check(_Part, frozen=True, kw_only=True):
     """How the outputs compared with the float64 reference; errors are the worst of all checked slots."""
 
     passed: bool
@@ -94,7 +98,7 @@ class Check(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Which output, slot and token failed, and by how much."""
 
 
-class Placement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Placement(_Part, frozen=True, kw_only=True):
     """Where the work really ran."""
 
     device: str
@@ -109,7 +113,7 @@ class Placement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     note: str | None = None
 
 
-class Cost(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Cost(_Part, frozen=True, kw_only=True):
     """Useful FLOPs and compulsory bytes of one call (design, section 4). Equal in every slot of the ring."""
 
     flops: int
@@ -122,7 +126,7 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     assignments: int
 
 
-class Skew(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Skew(_Part, frozen=True, kw_only=True):
     """Expert load over the whole group's base plan, and what uniform random routing of as many tokens gives."""
 
     expert_load_min: int
@@ -139,7 +143,7 @@ class Skew(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     uniform_rank_hotspot_ratio: float
 
 
-class Measurement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="measurement"):
+class Measurement(_Part, frozen=True, kw_only=True, tag_field="kind", tag="measurement"):
     """One case on one target by one implementation. Only status `ok` carries samples."""
 
     case: str
@@ -185,7 +189,7 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True,
             raise ValueError("status 'ok' needs a passed check")
 
 
-class Ceiling(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="ceiling"):
+class Ceiling(_Part, frozen=True, kw_only=True, tag_field="kind", tag="ceiling"):
     """The fastest of one kind of work that one runtime showed on a device in this run."""
 
     target: str
@@ -198,7 +202,7 @@ class Ceiling(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag
     samples_ns: list[int]
 
 
-class Run(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="run"):
+class Run(_Part, frozen=True, kw_only=True, tag_field="kind", tag="run"):
     """The header: the first line."""
 
     schema_version: int
@@ -216,7 +220,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_fie
     """Machine, python, git and, under `targets`, what each target reported (device, driver, versions, numerics)."""
 
 
-class End(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="end"):
+class End(_Part, frozen=True, kw_only=True, tag_field="kind", tag="end"):
     """The last line of a run that was not cut off."""
 
     lines: int
