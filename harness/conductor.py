@@ -1,0 +1,204 @@
+"""The conductor: from a job to a record, measurement by measurement, each on disk before the next begins.
+
+Read `conduct` first. A kill at any moment loses at most the measurement under way.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from harness import ceilings
+from harness.channel import CodeFolder
+from harness.crew import Crew, Refused, failed, now_utc
+from harness.environment import environment, moemark_version
+from harness.interrupts import Interrupts
+from harness.job import Job, recorded_options
+from harness.locks import hold_devices
+from harness.plan import Offer, Step, plan_steps
+from harness.progress import Observer
+from harness.surroundings import recorded_variables, refuse_disturbers
+from results.record import METHOD_VERSION, SCHEMA_VERSION, End, Line, Measurement, Run
+from results.store import Writer
+from workloads.case import UserError
+
+__all__ = ["Outcome", "conduct"]
+
+GOOD = ("ok", "unsupported", "too-big")
+
+
+@dataclass
+class Outcome:
+    """How a run ended."""
+
+    measurements: list[Measurement] = field(default_factory=list)
+    interrupted: bool = False
+
+    @property
+    def exit_code(self) -> int:
+        """0 all well and one `ok` at least, 1 otherwise, 130 after an interrupt (design, section 7)."""
+        if self.interrupted:
+            return 130
+        statuses = {measurement.status for measurement in self.measurements}
+        return 0 if "ok" in statuses and statuses <= set(GOOD) else 1
+
+
+def conduct(job: Job, observer: Observer) -> Outcome:
+    """Runs a job to its end. Raises UserError, with nothing started and no file written, where a target cannot run."""
+    refuse_disturbers(os.environ)
+    with Interrupts() as interrupts, CodeFolder() as folder, Crew(job.targets, folder, job.options) as crew:
+        try:
+            offers = crew.hello([case.id for case in job.selection.cases])
+        except Refused as error:
+            raise UserError(str(error)) from None
+        _same_devices(job, offers)
+        steps, left_out = plan_steps(job.selection, offers, job.options.implementations)
+        steps = _planned_before(job, steps)
+        rest, outcome = _rest(job, steps)
+        observer.planned(steps, len(steps) - len(rest), left_out)
+        if job.before is not None and job.before.complete:
+            return outcome
+        devices = [str(offer.describe.get("device_id", offer.target)) for offer in offers]
+        with hold_devices(devices, observer.say), _recording(job, interrupts) as record:
+            _Run(job, crew, record, observer).go(offers, steps, rest, outcome)
+        return outcome
+
+
+class _Record:
+    """The file, written line by line with interrupts held back."""
+
+    def __init__(self, writer: Writer, interrupts: Interrupts) -> None:
+        self._writer = writer
+        self._interrupts = interrupts
+
+    def append(self, line: Line) -> None:
+        with self._interrupts.held_back():
+            self._writer.append(line)
+
+    def end(self, interrupted: bool) -> None:
+        self.append(End(lines=self._writer.lines, ended_utc=now_utc(), interrupted=interrupted))
+
+
+@contextmanager
+def _recording(job: Job, interrupts: Interrupts) -> Iterator[_Record]:
+    writer = Writer(job.output, resume=job.before is not None, force=job.overwrite)
+    try:
+        yield _Record(writer, interrupts)
+    finally:
+        writer.close()
+
+
+class _Run:
+    """The part of a run during which the file is open."""
+
+    def __init__(self, job: Job, crew: Crew, record: _Record, observer: Observer) -> None:
+        self._job = job
+        self._crew = crew
+        self._record = record
+        self._observer = observer
+
+    def go(self, offers: Sequence[Offer], steps: Sequence[Step], rest: Sequence[Step], outcome: Outcome) -> None:
+        """Header, ceilings, the measurements that are missing, end."""
+        try:
+            if self._job.before is None:
+                self._record.append(_header(self._job, offers, steps))
+            self._ceilings(offers, rest)
+            self._measure_all(len(steps) - len(rest), len(steps), rest, outcome)
+        except KeyboardInterrupt:
+            outcome.interrupted = True
+            self._crew.kill()
+        self._record.end(outcome.interrupted)
+
+    def _ceilings(self, offers: Sequence[Offer], rest: Sequence[Step]) -> None:
+        known = {line.target for line in self._job.before.ceilings} if self._job.before else set()
+        for offer in offers:
+            cases = [step.case for step in rest if step.target == offer.target]
+            if not cases or offer.target in known:
+                continue
+            self._observer.say(f"ceilings of {offer.target}")
+            dtypes, shapes = ceilings.wanted(cases, offer.facts["device_type"])
+            try:
+                found = self._crew.ceilings(offer.target, dtypes, shapes)
+            except Refused as error:
+                self._observer.say(f"no ceilings of {offer.target}, so no roofline: {error}")
+                continue
+            for line in found:
+                self._record.append(line)
+
+    def _measure_all(self, done: int, total: int, rest: Sequence[Step], outcome: Outcome) -> None:
+        before: Step | None = None
+        for number, step in enumerate(rest, done + 1):
+            if before is not None and (before.case, before.target) != (step.case, step.target):
+                self._crew.release(before.target)
+            self._observer.begins(number, total, step)
+            found = self._measure(step)
+            self._record.append(found)
+            outcome.measurements.append(found)
+            self._observer.finished(number, total, found)
+            before = step
+
+    def _measure(self, step: Step) -> Measurement:
+        if step.reason is not None:
+            return failed(step, "unsupported", step.reason)
+        return self._crew.measure(step, self._observer)
+
+
+def _planned_before(job: Job, steps: list[Step]) -> list[Step]:
+    """Of a resumed run, the steps of the pairs that its header planned."""
+    if job.before is None:
+        return steps
+    pairs = {(case, target) for case, target in job.before.run.plan}
+    return [step for step in steps if (step.case.id, step.target) in pairs]
+
+
+def _rest(job: Job, steps: Sequence[Step]) -> tuple[list[Step], Outcome]:
+    """The steps that no line records yet, and the outcome so far."""
+    recorded = list(job.before.measurements) if job.before is not None else []
+    keys = {(line.case, line.target, line.implementation) for line in recorded}
+    return [step for step in steps if step.key not in keys], Outcome(recorded)
+
+
+def _same_devices(job: Job, offers: Sequence[Offer]) -> None:
+    """Raises UserError where a resumed run's target is another device, or another build, than it was."""
+    if job.before is None:
+        return
+    reported = job.before.run.environment.get("targets", {})
+    for offer in offers:
+        before = reported.get(offer.target, {})
+        for key in ("device", "device_id", "runtime", "runtime_version", "driver"):
+            if key in before and before[key] != offer.describe.get(key):
+                was, now = before[key], offer.describe.get(key)
+                raise UserError(f"{key} of {offer.target} was {was!r} and is {now!r} here: start a new file")
+
+
+def _header(job: Job, offers: Sequence[Offer], steps: Sequence[Step]) -> Run:
+    pairs = dict.fromkeys((step.case.id, step.target) for step in steps)
+    return Run(
+        schema_version=SCHEMA_VERSION,
+        method_version=METHOD_VERSION,
+        moemark_version=moemark_version(),
+        started_utc=now_utc(),
+        selection=list(job.selection.words),
+        selection_digest=job.selection.digest,
+        targets=[target.recorded for target in job.targets],
+        options=recorded_options(job.options),
+        plan=[list(pair) for pair in pairs],
+        environment=_environment(job, offers),
+    )
+
+
+def _environment(job: Job, offers: Sequence[Offer]) -> dict[str, Any]:
+    interpreters = {target.recorded: target.interpreter is not None for target in job.targets}
+    targets = {
+        offer.target: {
+            **offer.describe,
+            "facts": dict(offer.facts),
+            "clock": offer.clock,
+            "own_interpreter": interpreters[offer.target],
+        }
+        for offer in offers
+    }
+    return {**environment(), "variables": recorded_variables(job.options.shared_host), "targets": targets}

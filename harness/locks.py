@@ -1,0 +1,45 @@
+"""A lock per physical device keeps two runs of ours apart."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+__all__ = ["hold_devices"]
+
+
+@contextmanager
+def hold_devices(device_ids: Iterable[str], say: Callable[[str], None]) -> Iterator[None]:
+    """Holds the locks of these devices; waits for another run to end, saying so once a device."""
+    with ExitStack() as stack:
+        for device in sorted(set(device_ids)):  # always in the same order, so that two runs never wait for each other
+            stack.enter_context(_hold(device, say))
+        yield
+
+
+@contextmanager
+def _hold(device: str, say: Callable[[str], None]) -> Iterator[None]:
+    name = hashlib.sha256(device.encode()).hexdigest()[:16]
+    handle = _open(Path(tempfile.gettempdir()) / f"moemark-{name}.lock")
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"another run holds {device}: waiting until it ends")
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _open(path: Path) -> int:
+    """The lock file, never removed: a removed one would be two locks. Another user's is opened for reading."""
+    try:
+        return os.open(path, os.O_RDONLY | os.O_CREAT, 0o644)
+    except PermissionError:
+        return os.open(path, os.O_RDONLY)

@@ -1,0 +1,287 @@
+"""Warm-up and sampling: how long to go on, and what a sample is. Design, section 5.
+
+Everything goes in whole revolutions of the ring of slots, by the clock that the target names. A sample is one call, with its
+slot, unless the clock would cost more than 0.1 % of the call: then it is whole revolutions. Throughput queues the calls of a
+window and waits once.
+"""
+
+from __future__ import annotations
+
+import gc
+import math
+import statistics
+from array import array
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from results.statistics import Estimate, estimate
+from workloads.problem import SLOTS
+
+__all__ = ["DRIFT", "FLOOR_REVOLUTIONS", "FLOOR_WINDOWS", "Goal", "Progress", "Samples", "Timer", "Warm", "sample", "warm_up"]
+
+FLOOR_REVOLUTIONS = 3
+FLOOR_WINDOWS = 6
+CLOCK_SHARE = 0.001
+"""Largest share of a sample that reading the clock may cost."""
+WINDOW_NS = 100_000_000
+"""Shortest throughput window."""
+SUSTAINED_NS = 60_000_000_000
+TREND = 0.02
+"""A block of warm-up that is faster than the one before by more than this shows that the trend is not gone."""
+WARM_BLOCK_NS = 10_000_000
+WARM_SHARE = 0.2
+"""Largest share of the budget that warm-up may take beyond its first revolution."""
+DRIFT = 0.02
+LOOK_GROWTH = 1.1
+"""The interval is looked at again when the samples have grown by this factor."""
+
+
+class Submits(Protocol):
+    """The part of a prepared case that is timed."""
+
+    synchronize: Callable[[], None] | None
+
+    def submit(self, slot: int) -> Any:
+        """Starts the work of a slot."""
+
+
+@dataclass(frozen=True)
+class Goal:
+    """When to stop: a relative half-width of the 95 % interval, or a budget in ns of sampling."""
+
+    scenario: str
+    precision: float
+    budget_ns: int
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What is known between revolutions."""
+
+    estimate: Estimate
+    elapsed_ns: int
+    budget_ns: int
+
+
+@dataclass(frozen=True)
+class Warm:
+    """How a warm-up ended. `handles` are the outputs of its first revolution, one a slot."""
+
+    handles: list[Any]
+    call_ns: float
+    calls: int
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Durations in ns, each of `calls_per_sample` calls; `slots` as in the record."""
+
+    ns: list[int]
+    slots: list[int] | None
+    calls_per_sample: int
+    warnings: list[str] = field(default_factory=list)
+
+
+class Timer:
+    """Times the calls of one prepared case by one clock (`now`, ns)."""
+
+    def __init__(self, prepared: Submits, now: Callable[[], int]) -> None:
+        self.now = now
+        self._submit = prepared.submit
+        self._wait = prepared.synchronize
+        self._ring = array("q", bytes(8 * SLOTS))
+
+    def revolution(self) -> list[int]:
+        """Durations in ns of one call of every slot, each from submit to completion."""
+        if self._wait is None:
+            self._calls_synchronous()
+        else:
+            self._calls_waiting(self._wait)
+        return self._ring.tolist()
+
+    def _calls_synchronous(self) -> None:
+        ring, submit, now = self._ring, self._submit, self.now
+        for slot in range(SLOTS):
+            begin = now()
+            handle = submit(slot)
+            ring[slot] = now() - begin
+            del handle  # freed here, outside the timed region
+
+    def _calls_waiting(self, wait: Callable[[], None]) -> None:
+        ring, submit, now = self._ring, self._submit, self.now
+        for slot in range(SLOTS):
+            begin = now()
+            handle = submit(slot)
+            wait()
+            ring[slot] = now() - begin
+            del handle
+
+    def window(self, revolutions: int, queued: bool) -> int:
+        """Duration in ns of whole revolutions: each call completed before the next, or all queued and waited for once."""
+        submit, slots, rounds = self._submit, range(SLOTS), range(revolutions)
+        wait = self._wait
+        each = None if queued else wait
+        begin = self.now()
+        if each is None:
+            for _ in rounds:
+                for slot in slots:
+                    submit(slot)
+        else:
+            for _ in rounds:
+                for slot in slots:
+                    submit(slot)
+                    each()
+        if queued and wait is not None:
+            wait()
+        return self.now() - begin
+
+    def kept_revolution(self) -> tuple[list[Any], list[int]]:
+        """One revolution whose outputs are kept: their handles and the durations in ns."""
+        handles, durations = [], []
+        for slot in range(SLOTS):
+            begin = self.now()
+            handles.append(self._submit(slot))
+            if self._wait is not None:
+                self._wait()
+            durations.append(self.now() - begin)
+        return handles, durations
+
+    def clock_cost_ns(self) -> float:
+        """What timing nothing costs: the median of 200 empty timings."""
+        now = self.now
+        costs = []
+        for _ in range(200):
+            begin = now()
+            costs.append(now() - begin)
+        return statistics.median(costs)
+
+
+def warm_up(timer: Timer, goal: Goal, needs: Callable[[float], None] = lambda seconds: None) -> Warm:
+    """Calls until times no longer fall: one revolution at least, then at most a fifth of the budget.
+
+    `needs` is told how many seconds lie ahead, as soon as one revolution has shown how long a call takes.
+    """
+    handles, durations = timer.kept_revolution()
+    call = statistics.median(durations)
+    needs((call * SLOTS * (FLOOR_REVOLUTIONS + 3) + goal.budget_ns * (1 + WARM_SHARE)) / 1e9)
+    calls = SLOTS
+    limit = timer.now() + goal.budget_ns * WARM_SHARE
+    while timer.now() + call * SLOTS < limit or calls == SLOTS:
+        revolutions = max(1, math.ceil(WARM_BLOCK_NS / max(call * SLOTS, 1)))
+        revolutions = min(revolutions, 1000)
+        block = [ns for _ in range(revolutions) for ns in timer.revolution()]
+        calls += len(block)
+        before, call = call, statistics.median(block)
+        if call > before * (1 - TREND):
+            break
+    return Warm(handles, call, calls)
+
+
+@contextmanager
+def _no_collector() -> Iterator[None]:
+    """Keeps Python's collector out of the samples."""
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+        gc.unfreeze()
+
+
+def sample(timer: Timer, goal: Goal, warm: Warm, progress: Callable[[Progress], None] = lambda now: None) -> Samples:
+    """Takes samples until the interval is narrow enough or the budget is spent; the floor is finished whatever it takes."""
+    cost = timer.clock_cost_ns()
+    with _no_collector():
+        if goal.scenario != "latency":
+            taken = _Windows(timer, _window_revolutions(timer, warm.call_ns), queued=True)
+        elif cost > CLOCK_SHARE * warm.call_ns:
+            revolutions = max(1, math.ceil(cost / (CLOCK_SHARE * SLOTS * max(warm.call_ns, 1))))
+            taken = _Windows(timer, revolutions, queued=False)
+        else:
+            taken = _Calls(timer)
+        _until_done(taken, goal, timer, progress)
+    return Samples(taken.ns, taken.slots, taken.calls_per_sample, _warnings(taken, goal))
+
+
+def _window_revolutions(timer: Timer, call_ns: float) -> int:
+    """Revolutions that fill a throughput window, judged by one that is queued (shorter than single calls are)."""
+    first = max(1, math.ceil(WINDOW_NS / max(call_ns * SLOTS, 1)))
+    took = timer.window(first, queued=True)
+    return max(1, math.ceil(1.05 * first * WINDOW_NS / max(took, 1)))
+
+
+class _Calls:
+    """Samples of single calls, each with its slot."""
+
+    calls_per_sample = 1
+    floor = FLOOR_REVOLUTIONS * SLOTS
+
+    def __init__(self, timer: Timer) -> None:
+        self._timer = timer
+        self.ns: list[int] = []
+        self.slots: list[int] | None = []
+
+    def take(self) -> None:
+        self.ns += self._timer.revolution()
+        assert self.slots is not None
+        self.slots += range(SLOTS)
+
+
+class _Windows:
+    """Samples of whole revolutions."""
+
+    floor = FLOOR_WINDOWS
+    slots: list[int] | None = None
+
+    def __init__(self, timer: Timer, revolutions: int, queued: bool) -> None:
+        self._timer = timer
+        self._revolutions = revolutions
+        self._queued = queued
+        self.calls_per_sample = SLOTS * revolutions
+        self.ns: list[int] = []
+
+    def take(self) -> None:
+        self.ns.append(self._timer.window(self._revolutions, self._queued))
+
+
+def _until_done(taken: _Calls | _Windows, goal: Goal, timer: Timer, progress: Callable[[Progress], None]) -> None:
+    begin = timer.now()
+    length = SUSTAINED_NS if goal.scenario == "sustained" else goal.budget_ns
+    look_at = taken.floor
+    while True:
+        taken.take()
+        elapsed = timer.now() - begin
+        count = len(taken.ns)
+        if count < taken.floor:
+            continue
+        if elapsed >= length:
+            return
+        if count < look_at:
+            continue
+        look_at = math.ceil(count * LOOK_GROWTH)
+        now = estimate(taken.ns, taken.slots, taken.calls_per_sample)
+        progress(Progress(now, elapsed, length))
+        if goal.scenario != "sustained" and now.precision <= goal.precision:
+            return
+
+
+def _warnings(taken: _Calls | _Windows, goal: Goal) -> list[str]:
+    whole = estimate(taken.ns, taken.slots, taken.calls_per_sample)
+    found = ["noisy"] if whole.precision > goal.precision else []
+    return found + (["drift"] if _drifted(taken, whole) else [])
+
+
+def _drifted(taken: _Calls | _Windows, whole: Estimate) -> bool:
+    """True where the first and the last third differ by more than 2 % and more than the interval's half-width."""
+    step = 1 if taken.slots is None else SLOTS
+    third = len(taken.ns) // step // 3 * step
+    if third == 0:
+        return False
+    slots = taken.slots[:third] if taken.slots is not None else None
+    first = estimate(taken.ns[:third], slots, taken.calls_per_sample).ns
+    last = estimate(taken.ns[-third:], slots, taken.calls_per_sample).ns
+    return abs(last - first) > max(DRIFT, whole.precision) * whole.ns

@@ -1,0 +1,85 @@
+"""What surrounds a worker: the environment variables set before its runtime is imported, and those that refuse a run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from workloads.case import UserError
+
+__all__ = ["OWN_ROOMS", "recorded_variables", "refuse_disturbers", "worker_environment"]
+
+OWN_ROOMS = ("harness", "results", "workloads", "seeds")
+
+DISTURBERS = {
+    "CUDA_LAUNCH_BLOCKING": "makes every launch wait",
+    "ASCEND_LAUNCH_BLOCKING": "makes every launch wait",
+    "HIP_LAUNCH_BLOCKING": "makes every launch wait",
+    "AMD_SERIALIZE_KERNEL": "makes every launch wait",
+    "AMD_SERIALIZE_COPY": "makes every copy wait",
+    "CUDA_INJECTION64_PATH": "loads a profiler",
+    "NVTX_INJECTION64_PATH": "loads a profiler",
+    "CUDA_PROFILE": "turns a profiler on",
+    "COMPUTE_PROFILE": "turns a profiler on",
+    "HSA_TOOLS_LIB": "loads a profiler",
+    "PROFILING_MODE": "turns a profiler on",
+}
+"""Variables that change what is timed; set to anything but 0, false or nothing they refuse the run."""
+
+NUMERICS = {"NVIDIA_TF32_OVERRIDE": "0"}
+"""Always set: fp32 means IEEE fp32 (design, section 4)."""
+
+ALLOCATOR = {
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 40),
+    "MALLOC_TOP_PAD_": str(256 << 20),
+}
+"""glibc keeps the memory it has: else the page faults of fresh temporaries are what is compared. A user's own value stays."""
+
+SHARED_HOST = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0", "MOEMARK_SHARED_HOST": "1"}
+"""With --shared-host: waiting threads sleep, since spinning ones cost a neighbour, and us, ten times the time."""
+
+RECORDED = (
+    *NUMERICS,
+    *ALLOCATOR,
+    *SHARED_HOST,
+    "OMP_NUM_THREADS",
+    "OMP_PROC_BIND",
+    "OMP_PLACES",
+    "KMP_AFFINITY",
+    "KMP_BLOCKTIME",
+    "MKL_NUM_THREADS",
+    "ONEDNN_MAX_CPU_ISA",
+    "CUDA_VISIBLE_DEVICES",
+    "ASCEND_RT_VISIBLE_DEVICES",
+    "CUDA_DEVICE_MAX_CONNECTIONS",
+    "PYTORCH_CUDA_ALLOC_CONF",
+    "PYTORCH_NPU_ALLOC_CONF",
+    "TASK_QUEUE_ENABLE",
+)
+
+
+def refuse_disturbers(environment: Mapping[str, str]) -> None:
+    """Raises UserError naming a variable that would change what is timed."""
+    for name, what in DISTURBERS.items():
+        if environment.get(name, "").lower() not in ("", "0", "false"):
+            raise UserError(f"{name} is set and {what}: unset it, times would not be this machine's")
+
+
+def worker_environment(code: Path, shared_host: bool) -> dict[str, str]:
+    """Our environment with the worker's code first on its path, numerics pinned and the allocator told to keep memory."""
+    environment = dict(os.environ)
+    others = environment.get("PYTHONPATH")
+    environment["PYTHONPATH"] = f"{code}{os.pathsep}{others}" if others else str(code)
+    environment["PYTHONSAFEPATH"] = "1"  # the scratch folder is no place to import from
+    environment |= NUMERICS
+    if shared_host:
+        environment |= SHARED_HOST
+    return ALLOCATOR | environment
+
+
+def recorded_variables(shared_host: bool) -> dict[str, str]:
+    """The values that workers see of the variables that matter, for the record (none of them holds a path)."""
+    seen = worker_environment(Path(), shared_host)
+    return {name: seen[name] for name in RECORDED if name in seen}

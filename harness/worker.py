@@ -1,0 +1,144 @@
+"""A worker: one process, one target. It answers the conductor's requests, one JSON line each, until the line is cut.
+
+Runs under any interpreter that has numpy, msgspec, psutil, py-cpuinfo and the target's runtime.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import select
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any, BinaryIO
+
+import msgspec
+
+from harness.measuring import Bench, Request, measure, one_line
+from harness.targets import CannotRun, Target, TargetName, open_target
+from workloads.case import Case, UserError
+from workloads.registry import TargetFacts, implementations_of, workload_of
+
+__all__ = ["main"]
+
+_PR_SET_PDEATHSIG = 1
+GRACE_S = 2.0
+
+
+def main(requests_fd: int, events_fd: int) -> None:
+    """Serves requests from one pipe, answers on the other; returns when the conductor closes the line."""
+    _die_with_conductor(requests_fd)
+    with os.fdopen(requests_fd, "rb") as requests, os.fdopen(events_fd, "wb", buffering=0) as events:
+        worker = _Worker(events)
+        for line in requests:
+            worker.serve(msgspec.json.decode(line))
+
+
+class _Worker:
+    """The target and what is asked of it."""
+
+    def __init__(self, events: BinaryIO) -> None:
+        self._events = events
+        self._bench: Bench | None = None
+        self._target_name = ""
+        self._ops: dict[str, Callable[[dict[str, Any]], None]] = {
+            "hello": self._hello,
+            "ceilings": self._ceilings,
+            "measure": self._measure,
+            "release": self._release,
+        }
+
+    def serve(self, request: dict[str, Any]) -> None:
+        """Answers one request."""
+        self._ops[request["op"]](request)
+
+    def _tell(self, event: dict[str, Any]) -> None:
+        data = msgspec.json.encode(event) + b"\n"
+        while data:
+            data = data[self._events.write(data) :]
+
+    def _hello(self, request: dict[str, Any]) -> None:
+        """Opens the target and says what it is and what it offers for each case; or why it cannot run."""
+        try:
+            target = open_target(TargetName.parse(request["target"]))
+            told = _introduction(target, [Case.parse(text) for text in request["cases"]])
+        except (CannotRun, UserError, ValueError) as error:
+            self._tell({"event": "refusal", "reason": one_line(error, named=False)})
+        except (Exception, SystemExit) as error:  # a runtime that breaks on import is a target that cannot run
+            self._tell({"event": "refusal", "reason": one_line(error)})
+        else:
+            self._bench = Bench(target)
+            self._target_name = request["target"]
+            self._tell({"event": "hello", **told})
+
+    def _open_bench(self) -> Bench:
+        if self._bench is None:
+            raise RuntimeError("a request before hello")
+        return self._bench
+
+    def _ceilings(self, request: dict[str, Any]) -> None:
+        shapes = [(m, n, k) for m, n, k in request["shapes"]]
+        try:
+            found = self._open_bench().target.ceilings(request["dtypes"], shapes)
+        except Exception as error:  # no ceiling costs the roofline, not the run
+            self._tell({"event": "ceilings", "ceilings": [], "reason": one_line(error)})
+        else:
+            self._tell({"event": "ceilings", "ceilings": found})
+
+    def _measure(self, request: dict[str, Any]) -> None:
+        wanted = Request(
+            case=Case.parse(request["case"]),
+            target=self._target_name,
+            implementation=request["implementation"],
+            precision=request["precision"],
+            budget_s=request["budget_s"],
+        )
+        found = measure(self._open_bench(), wanted, self._tell)
+        self._tell({"event": "measurement", "measurement": found})
+
+    def _release(self, request: dict[str, Any]) -> None:
+        """Gives the problem's memory back to the system: the next case may run in another worker."""
+        self._open_bench().release()
+        if sys.platform == "linux" and hasattr(_libc(), "malloc_trim"):
+            _libc().malloc_trim(0)
+
+
+def _introduction(target: Target, cases: list[Case]) -> dict[str, Any]:
+    facts = target.facts
+    return {
+        "facts": {**asdict(facts), "features": sorted(facts.features)},
+        "clock": target.clock,
+        "describe": target.describe(),
+        "cases": [_offer(case, facts) for case in cases],
+    }
+
+
+def _offer(case: Case, facts: TargetFacts) -> dict[str, Any]:
+    """A case's digest and, for each implementation, its name, its division and why it is left out by default (or None)."""
+    offered = [(i.name, i.division, i.unsuited(case, facts)) for i in implementations_of(case.workload, facts.runtime)]
+    return {"case": case.id, "digest": case.digest(workload_of(case.workload).version), "implementations": offered}
+
+
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None)
+
+
+def _die_with_conductor(requests_fd: int) -> None:
+    """Ends this process when the conductor is gone: by the kernel on Linux, elsewhere when the line is cut."""
+    if sys.platform == "linux":
+        _libc().prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    threading.Thread(target=_watch, args=(requests_fd,), daemon=True).start()
+
+
+def _watch(requests_fd: int) -> None:
+    poll = select.poll()
+    poll.register(requests_fd, 0)  # no events asked for: a hang-up is told all the same
+    poll.poll()
+    time.sleep(GRACE_S)  # the main thread may still leave by itself
+    if os.getpgid(0) == os.getpid():
+        os.killpg(0, signal.SIGKILL)
+    os._exit(1)
