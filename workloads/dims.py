@@ -13,7 +13,7 @@ import msgspec
 
 from workloads.case import canonical_digest
 
-__all__ = ["ATTENTION_NEEDS", "Attention", "Model", "flaw_of"]
+__all__ = ["ATTENTION_NEEDS", "CHOICES", "Attention", "Model", "flaw_of"]
 
 Count = Annotated[int, msgspec.Meta(ge=1)]
 Maybe = Annotated[int, msgspec.Meta(ge=0)]
@@ -36,6 +36,9 @@ Router = Literal[
 ]
 Activation = Literal["silu_swiglu", "clamped_silu_swiglu", "swiglu_oai", "relu2", "gelu_tanh_glu", "situ"]
 AttentionKind = Literal["gqa", "mla", "mfa", "swa_mqa", "csa", "hca", "gdn", "kda", "mamba2"]
+CountsFrom = Literal["read", "model name", "recalled"]
+CHOICES = {"router": Router, "activation": Activation, "kind": AttentionKind, "published_counts_from": CountsFrom}
+"""Key → the type that lists its values."""
 
 _COMPRESSED = ("heads", "head_dim", "q_lora_rank", "o_lora_rank", "o_groups")
 ATTENTION_NEEDS: dict[str, tuple[str, ...]] = {
@@ -57,7 +60,7 @@ _ACTIVATION_NEEDS = {
     "situ": ("activation_beta", "activation_linear_beta"),
 }
 _EXPERT_NEEDS = ("num_experts", "experts_per_token", "moe_intermediate_size", "router")
-_WORK_KEYS = {  # fmt: skip
+_WORK_KEYS = {
     "hidden_size", "num_experts", "experts_per_token", "moe_intermediate_size", "shared_intermediate_size",
     "shared_gate", "glu", "router", "norm_topk_prob", "routed_scaling_factor", "router_bias",
     "router_linear_bias", "router_input_norm", "router_expert_scale", "router_logit_scale", "router_jitter_eps",
@@ -154,7 +157,7 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     router_linear_bias: bool = False
     router_input_norm: bool = False
     router_expert_scale: bool = False
-    router_logit_scale: float = 1.0
+    router_logit_scale: Positive | None = None
     router_jitter_eps: float = 0.0
     norm_topk_prob: bool = False
     routed_scaling_factor: Positive = 1.0
@@ -172,7 +175,7 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     total_params_b: Positive | None = None
     """Published, in 1e9; what the dims give is `workloads.parameters.parameters`."""
     active_params_b: Positive | None = None
-    published_counts_from: Literal["read", "model name", "recalled"] | None = None
+    published_counts_from: CountsFrom | None = None
 
     @cached_property
     def work_digest(self) -> str:

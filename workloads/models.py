@@ -10,17 +10,17 @@ import difflib
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 
 from workloads.case import UserError
-from workloads.dims import Attention, Model, flaw_of
+from workloads.dims import CHOICES, Attention, Model, flaw_of
 from workloads.parameters import Parameters, parameters
 
 __all__ = [
@@ -56,7 +56,7 @@ def model(name: str) -> Model:
     """The model of that id. Raises UserError with the ids that come close."""
     known = models()
     if name not in known:
-        raise UserError(f"unknown model {name!r}: {closest(name, known)}; `moemark list models` shows all")
+        raise UserError(f"unknown model {name!r}: {closest(name, known)} (moemark list models shows all)")
     return known[name]
 
 
@@ -70,15 +70,20 @@ def check_share(of: Model, ep: int) -> None:
     """Raises UserError listing the sizes that do, unless `ep` divides the model's experts."""
     if ep in shares(of):
         return
-    what = f"{of.num_experts} experts" if of.num_experts else "no experts"
+    if not of.num_experts:
+        raise UserError(f"{of.id} is a dense model and has no experts to share: write ep1 instead of ep{ep}")
     sizes = ", ".join(f"ep{size}" for size in shares(of))
-    raise UserError(f"ep{ep} does not divide the {what} of {of.id}: it can be {sizes}")
+    raise UserError(f"ep{ep} does not divide the {of.num_experts} experts of {of.id}: it can be {sizes}")
 
 
-def closest(name: str, known: Mapping[str, Any] | list[str]) -> str:
-    """What may have been meant: `did you mean a or b?`, or all that is known where nothing comes close."""
-    near = difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)
-    return f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(known)}"
+def closest(name: str, known: Iterable[str]) -> str:
+    """What may have been meant: `did you mean a or b?`; without anything close, what there is, at most twelve."""
+    names = list(known)
+    longer = [other for other in names if name and other.startswith(name)]
+    near = list(dict.fromkeys([*longer, *difflib.get_close_matches(name, names, n=3, cutoff=0.6)]))[:3]
+    if near:
+        return f"did you mean {' or '.join(near)}?"
+    return f"there are {', '.join(names[:12])}" + (", ..." if len(names) > 12 else "")
 
 
 def read_models(tables: Any, origin: str) -> list[Model]:
@@ -117,6 +122,9 @@ def _mend(error: str) -> str:
         return f"unknown key {unknown[1]!r}{_in(place)}: {mend}"
     if missing := re.search(r"missing required field `(.*)`", what):
         return f"key {missing[1]!r} is missing{_in(place)}: add it"
+    if what.startswith("Invalid enum value"):
+        allowed = get_args(CHOICES[place.rpartition(".")[2]])
+        return f"key {place!r}:{what.removeprefix('Invalid enum value')} is not one of {', '.join(allowed)}"
     return f"key {place!r}: {what[:1].lower()}{what[1:]}: correct it"
 
 
