@@ -1,0 +1,225 @@
+"""Which is faster, and how sure that is: two runs case by case, or the targets of one run side by side.
+
+Only equal work is compared: same case, same inputs, same method. Two different runs of one process each are always
+`unsure`: processes of equal code differ by more than the interval within one of them can know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from results.record import Measurement
+from results.statistics import Estimate, Ratio, Series, Verdict, estimate, geometric_mean, ratio, verdict
+from results.store import RunFile
+from workloads.case import UserError
+
+__all__ = [
+    "ONE_PROCESS",
+    "Comparison",
+    "Entry",
+    "Margins",
+    "Pair",
+    "SideBySide",
+    "compare",
+    "comparison_rows",
+    "fastest",
+    "targets_side_by_side",
+]
+
+ONE_PROCESS = "one process each: only runs with --processes 5 can be told apart"
+_SAME_LINES = "the same measurement in both files"
+
+
+@dataclass(frozen=True)
+class Margins:
+    """When a change is one (`threshold`) and when it is none (`same`); 0.01 is 1 %."""
+
+    threshold: float = 0.01
+    same: float = 0.02
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One case × target × implementation in both runs. Without a ratio it is not comparable, and `reason` says why."""
+
+    case: str
+    target: str
+    implementation: str
+    base: Estimate | None = None
+    new: Estimate | None = None
+    ratio: Ratio | None = None
+    verdict: Verdict | None = None
+    reason: str | None = None
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All pairs of two runs, in the order of the base; ratio = new time over base time."""
+
+    base: str
+    new: str
+    pairs: tuple[Pair, ...]
+    mean: Ratio
+    """Geometric mean of the comparable pairs."""
+    mean_verdict: Verdict
+
+    @property
+    def comparable(self) -> tuple[Pair, ...]:
+        """Pairs with a ratio."""
+        return tuple(pair for pair in self.pairs if pair.ratio)
+
+
+Key = tuple[str, str, str]
+"""Case, target, implementation."""
+Side = tuple[Measurement, str]
+"""A measurement and its line's digest."""
+
+
+def compare(base: RunFile, new: RunFile, margins: Margins | None = None) -> Comparison:
+    """Compares two runs. Raises UserError, with the first reason, if they have no comparable case at all."""
+    margins = margins or Margins()
+    if base.run.method_version != new.run.method_version:
+        versions = f"{base.run.method_version} and {new.run.method_version}"
+        raise UserError(f"{base.stem} and {new.stem} measured by different methods ({versions}): measure one again")
+    sides = _by_key(base), _by_key(new)
+    pairs = tuple(_pair(key, sides[0].get(key), sides[1].get(key), margins) for key in (sides[0] | sides[1]))
+    ratios = [pair.ratio for pair in pairs if pair.ratio]
+    if not ratios:
+        why = f", for instance {pairs[0].case}: {pairs[0].reason}" if pairs else ": one of them is empty"
+        raise UserError(f"{base.stem} and {new.stem} have no comparable case{why}")
+    mean = geometric_mean(ratios)
+    return Comparison(base.stem, new.stem, pairs, mean, _mean_verdict(pairs, mean, margins))
+
+
+def comparison_rows(comparison: Comparison) -> list[dict[str, Any]]:
+    """The pairs as plain dicts, and the geometric mean as the last one (case `geometric mean`)."""
+    rows = [_pair_row(comparison, pair) for pair in comparison.pairs]
+    mean = Pair("geometric mean", "*", "*", ratio=comparison.mean, verdict=comparison.mean_verdict)
+    return [*rows, _pair_row(comparison, mean)]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What one target made of a case: its fastest closed or portable implementation, or why there is none."""
+
+    target: str
+    implementation: str | None = None
+    time: Estimate | None = None
+    ratio: Ratio | None = None
+    """Time over that of the first target with a time."""
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class SideBySide:
+    """One case on all targets of a run, in the run's order."""
+
+    case: str
+    entries: tuple[Entry, ...]
+
+
+def targets_side_by_side(run_file: RunFile) -> list[SideBySide]:
+    """Per case the fastest implementation of every target that does exactly this work (not `open`), and the ratios."""
+    cases = dict.fromkeys(line.case for line in run_file.measurements)
+    return [_side_by_side(case, run_file) for case in cases]
+
+
+def fastest(measurements: Iterable[Measurement]) -> Measurement | None:
+    """The fastest `ok` one that is not `open`; None if there is none."""
+    ranked = [line for line in measurements if line.status == "ok" and line.division != "open"]
+    return min(ranked, key=lambda line: _time(line).ns, default=None)
+
+
+def _by_key(run_file: RunFile) -> dict[Key, Side]:
+    pairs = zip(run_file.measurements, run_file.digests, strict=True)
+    return {(line.case, line.target, line.implementation): (line, digest) for line, digest in pairs}
+
+
+def _pair(key: Key, base: Side | None, new: Side | None, margins: Margins) -> Pair:
+    if base is None or new is None:
+        return Pair(*key, reason="only in the base run" if base else "only in the new run")
+    reason = _refusal(base[0], new[0])
+    if reason:
+        return Pair(*key, reason=reason)
+    found = ratio(_series(base[0]), _series(new[0]))
+    word, why = verdict(found, margins.threshold, margins.same), None
+    if base[1] == new[1]:
+        found, word, why = Ratio(1.0, 1.0, 1.0), "same", _SAME_LINES
+    elif min(base[0].processes, new[0].processes) < 2:
+        word, why = "unsure", ONE_PROCESS
+    return Pair(*key, _time(base[0]), _time(new[0]), found, word, why, _warnings(base[0], new[0]))
+
+
+def _refusal(base: Measurement, new: Measurement) -> str | None:
+    """Why two measurements of one name must not be compared."""
+    for side, line in (("base", base), ("new", new)):
+        if line.status != "ok":
+            return f"{side} is {line.status}" + (f": {line.reason}" if line.reason else "")
+    if base.case_digest != new.case_digest:
+        return "different work: the case digests differ (another version of the workload or the model)"
+    if base.input_digest != new.input_digest:
+        return "different inputs: the input digests differ"
+    return None
+
+
+def _mean_verdict(pairs: tuple[Pair, ...], mean: Ratio, margins: Margins) -> Verdict:
+    comparable = [pair for pair in pairs if pair.ratio]
+    if all(pair.reason == _SAME_LINES for pair in comparable):
+        return "same"
+    if any(pair.reason == ONE_PROCESS for pair in comparable):
+        return "unsure"
+    return verdict(mean, margins.threshold, margins.same)
+
+
+def _pair_row(comparison: Comparison, pair: Pair) -> dict[str, Any]:
+    return {
+        "base": comparison.base,
+        "new": comparison.new,
+        "case": pair.case,
+        "target": pair.target,
+        "implementation": pair.implementation,
+        "base_ns": pair.base.ns if pair.base else None,
+        "new_ns": pair.new.ns if pair.new else None,
+        "ratio": pair.ratio.value if pair.ratio else None,
+        "low_ratio": pair.ratio.low if pair.ratio else None,
+        "high_ratio": pair.ratio.high if pair.ratio else None,
+        "verdict": pair.verdict or "not comparable",
+        "reason": pair.reason,
+        "warnings": list(pair.warnings),
+    }
+
+
+def _side_by_side(case: str, run_file: RunFile) -> SideBySide:
+    lines = [line for line in run_file.measurements if line.case == case]
+    chosen = {target: fastest(line for line in lines if line.target == target) for target in run_file.run.targets}
+    first = next((line for line in chosen.values() if line), None)
+    return SideBySide(case, tuple(_entry(target, line, first, lines) for target, line in chosen.items()))
+
+
+def _entry(target: str, line: Measurement | None, first: Measurement | None, lines: list[Measurement]) -> Entry:
+    if line is None:
+        return Entry(target, reason=_why_none([found for found in lines if found.target == target]))
+    against = ratio(_series(first), _series(line)) if first and first is not line else None
+    return Entry(target, line.implementation, _time(line), against)
+
+
+def _why_none(lines: list[Measurement]) -> str:
+    if not lines:
+        return "not run"
+    worst = next((line for line in lines if line.status != "ok"), None)
+    return f"{worst.status}: {worst.reason or 'no reason given'}" if worst else "only open implementations"
+
+
+def _series(line: Measurement) -> Series:
+    return Series(line.samples_ns, line.slots, line.calls_per_sample)
+
+
+def _time(line: Measurement) -> Estimate:
+    return estimate(line.samples_ns, line.slots, line.calls_per_sample)
+
+
+def _warnings(base: Measurement, new: Measurement) -> tuple[str, ...]:
+    return tuple(f"{side} {word}" for side, line in (("base", base), ("new", new)) for word in line.warnings)

@@ -1,0 +1,213 @@
+"""Every derived figure, each defined once. A workload declares its cost, a record holds the times: here they are
+divided."""
+
+from __future__ import annotations
+
+import re
+import statistics
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from results import hardware
+from results.record import Ceiling, Measurement
+from results.statistics import Estimate, estimate
+from results.store import RunFile
+from workloads.case import Case
+
+__all__ = [
+    "CEILING_LOW",
+    "Ceilings",
+    "Metrics",
+    "Peak",
+    "ceilings_of",
+    "compute_format",
+    "device_id",
+    "device_name",
+    "gb_per_s",
+    "metrics",
+    "rate_per_s",
+    "sol_ns",
+    "tflop_per_s",
+]
+
+CEILING_LOW = 1.05
+"""A case this far above its own ceiling says that the ceiling was measured too low (design, section 5)."""
+
+
+def rate_per_s(count: float, ns: float) -> float:
+    """Things a second. Tokens: own tokens of the rank over the time of a call."""
+    return count / ns * 1e9
+
+
+def tflop_per_s(flops: float, ns: float) -> float:
+    """Useful TFLOP/s (10¹²): FLOPs of active experts, shared expert and router; padding earns none."""
+    return flops / ns / 1e3
+
+
+def gb_per_s(count: float, ns: float) -> float:
+    """GB/s (10⁹ bytes) of compulsory traffic: each touched parameter once, tokens in, outputs out."""
+    return count / ns
+
+
+def sol_ns(flops: float, bytes_: float, gemm_tflop_per_s: float, memory_gb_per_s: float) -> float:
+    """Speed of light in ns: max(FLOPs / GEMM ceiling, bytes / memory ceiling) (Williams et al. 2009, roofline)."""
+    return max(flops / gemm_tflop_per_s / 1e3, bytes_ / memory_gb_per_s)
+
+
+@dataclass(frozen=True)
+class Peak:
+    """The best rate of one kind that a device showed, and the target that got it."""
+
+    rate: float
+    target: str
+
+
+@dataclass(frozen=True)
+class Ceilings:
+    """What one device showed in the run: GEMM in TFLOP/s by dtype, memory (the better of read and copy) in GB/s."""
+
+    gemm: Mapping[str, Peak]
+    memory: Peak | None
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """The figures of one `ok` measurement. None: a ceiling or a datasheet is missing."""
+
+    time: Estimate
+    tokens_per_s: float | None
+    tflop_per_s: float | None
+    gb_per_s: float | None
+    intensity_flop_per_byte: float | None
+    t_sol_ns: float | None
+    roofline_ratio: float | None
+    """t_sol over t, against *measured* ceilings."""
+    bound: str | None
+    """`compute` or `memory`: which ceiling makes t_sol."""
+    ceiling_target: str | None
+    """The target that reached that ceiling."""
+    mfu_ratio: float | None
+    """FLOPs over time over the datasheet's dense peak of the compute format."""
+    mbu_ratio: float | None
+    """Compulsory bytes over time over the datasheet's bandwidth."""
+    warnings: tuple[str, ...]
+
+
+def metrics(run_file: RunFile, measurement: Measurement) -> Metrics | None:
+    """Figures of a measurement in its run; None unless it is `ok`."""
+    if measurement.status != "ok":
+        return None
+    time = estimate(measurement.samples_ns, measurement.slots, measurement.calls_per_sample)
+    return _Derivation(run_file, measurement, time).metrics
+
+
+def ceilings_of(run_file: RunFile, target: str) -> Ceilings:
+    """The ceilings of a target's device, whichever target of the run reached them."""
+    here = device_id(run_file, target)
+    lines = [line for line in run_file.ceilings if device_id(run_file, line.target) == here]
+    formats = {line.dtype for line in lines if line.what == "gemm"}
+    gemm = {name: _best(line for line in lines if line.what == "gemm" and line.dtype == name) for name in formats}
+    moves = [line for line in lines if line.what != "gemm"]
+    return Ceilings(gemm, _best(moves) if moves else None)
+
+
+def device_id(run_file: RunFile, target: str) -> str:
+    """What names the physical device of a target; targets with the same one share their ceilings."""
+    return str(_facts(run_file, target).get("device_id", target))
+
+
+def device_name(run_file: RunFile, target: str) -> str | None:
+    """Name of a target's device as its runtime reported it."""
+    device = _facts(run_file, target).get("device")
+    found = device.get("name") if isinstance(device, dict) else device
+    return str(found) if found else None
+
+
+def compute_format(dtype: str) -> str:
+    """The format a case multiplies in: its activations' (`w-mxfp4_a-bf16`: bf16, `w-fp8b128_a-fp8g128`: fp8)."""
+    activation = dtype.partition("_a-")[2] or dtype
+    found = re.match(r"[a-z]+\d+", activation)
+    return found.group() if found else activation
+
+
+def _facts(run_file: RunFile, target: str) -> dict[str, Any]:
+    targets = run_file.run.environment.get("targets")
+    facts = targets.get(target) if isinstance(targets, dict) else None
+    return facts if isinstance(facts, dict) else {}
+
+
+def _best(lines: Iterable[Ceiling]) -> Peak:
+    return max((Peak(_rate(line), line.target) for line in lines), key=lambda peak: peak.rate)
+
+
+def _rate(line: Ceiling) -> float:
+    """TFLOP/s or GB/s of the median sample: an estimate of a case is made of medians too."""
+    ns = statistics.median(line.samples_ns)
+    return tflop_per_s(line.flops, ns) if line.what == "gemm" else gb_per_s(line.bytes, ns)
+
+
+@dataclass(frozen=True)
+class _Derivation:
+    run_file: RunFile
+    measurement: Measurement
+    time: Estimate
+
+    @property
+    def metrics(self) -> Metrics:
+        cost, ns = self.measurement.cost, self.time.ns
+        bound, sol, peak = self.light or (None, None, None)
+        ratio = sol / ns if sol else None
+        return Metrics(
+            time=self.time,
+            tokens_per_s=rate_per_s(cost.tokens, ns) if cost else None,
+            tflop_per_s=tflop_per_s(cost.flops, ns) if cost else None,
+            gb_per_s=gb_per_s(cost.bytes, ns) if cost else None,
+            intensity_flop_per_byte=cost.flops / cost.bytes if cost else None,
+            t_sol_ns=sol,
+            roofline_ratio=ratio,
+            bound=bound,
+            ceiling_target=peak.target if peak else None,
+            mfu_ratio=self.mfu,
+            mbu_ratio=self.mbu,
+            warnings=self.warnings(ratio),
+        )
+
+    def warnings(self, ratio: float | None) -> tuple[str, ...]:
+        found = list(self.measurement.warnings)
+        if ratio is not None and ratio > CEILING_LOW and "ceiling-low" not in found:
+            found.append("ceiling-low")
+        return tuple(found)
+
+    @property
+    def format(self) -> str:
+        return compute_format(Case.parse(self.measurement.case).dtype)
+
+    @cached_property
+    def light(self) -> tuple[str, float, Peak] | None:
+        """Which ceiling binds, t_sol against it, and the ceiling; None where one is missing."""
+        cost, ceilings = self.measurement.cost, ceilings_of(self.run_file, self.measurement.target)
+        gemm, memory = ceilings.gemm.get(self.format), ceilings.memory
+        if cost is None or gemm is None or memory is None:
+            return None
+        sol = sol_ns(cost.flops, cost.bytes, gemm.rate, memory.rate)
+        compute = sol > cost.bytes / memory.rate
+        return ("compute", sol, gemm) if compute else ("memory", sol, memory)
+
+    @cached_property
+    def sheet(self) -> hardware.Device | None:
+        name = device_name(self.run_file, self.measurement.target)
+        return hardware.find(name) if name else None
+
+    @property
+    def mfu(self) -> float | None:
+        peak = self.sheet.tflops.get(self.format) if self.sheet else None
+        cost = self.measurement.cost
+        return tflop_per_s(cost.flops, self.time.ns) / peak if cost and peak else None
+
+    @property
+    def mbu(self) -> float | None:
+        peak = self.sheet.memory_gbs if self.sheet else None
+        cost = self.measurement.cost
+        return gb_per_s(cost.bytes, self.time.ns) / peak if cost and peak else None

@@ -1,0 +1,197 @@
+"""Tables as plain data: what `show`, `compare` and the end of a run print, and what the report lays out in HTML.
+
+A case id is as wide as half a terminal, so a table has one section a case and the id is its heading.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from results.compare import Comparison, Entry, Pair, SideBySide
+from results.figures import change, interval, number, percent, plain_rate, time_text
+from results.metrics import metrics
+from results.record import Measurement
+from results.statistics import Estimate, percentile, samples_needed
+from results.store import RunFile
+from workloads.case import Case
+
+__all__ = ["Column", "Section", "Table", "comparison_table", "label", "show_table", "targets_table"]
+
+EP_LABEL = "one rank's share of an EP group: compute only, without dispatch and combine"
+DENSE_LABEL = "share over dense replica: the control is not split over the ranks of the group"
+
+
+@dataclass(frozen=True)
+class Column:
+    """A heading; figures stand at the right."""
+
+    name: str
+    right: bool = True
+
+
+@dataclass(frozen=True)
+class Section:
+    """Rows under one heading (empty: none). Every row has as many cells as the table has columns."""
+
+    title: str
+    rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Sections of equal columns, and notes that cells refer to as [1], [2], ..."""
+
+    title: str
+    columns: tuple[Column, ...]
+    sections: tuple[Section, ...]
+    notes: tuple[str, ...] = ()
+
+    def text(self) -> str:
+        """The table in aligned columns of plain text, without colour and without a trailing newline."""
+        rows = [tuple(column.name for column in self.columns)] + [row for part in self.sections for row in part.rows]
+        widths = [max(len(row[i]) for row in rows) for i in range(len(self.columns))]
+        lines = [self.title, "", self._line(rows[0], widths)]
+        for part in self.sections:
+            lines += [part.title] if part.title else []
+            lines += [self._line(row, widths) for row in part.rows]
+        lines += [""] * bool(self.notes) + [f"[{i}] {note}" for i, note in enumerate(self.notes, 1)]
+        return "\n".join(lines)
+
+    def _line(self, row: Sequence[str], widths: Sequence[int]) -> str:
+        pairs = zip(row, widths, self.columns, strict=True)
+        cells = [cell.rjust(width) if column.right else cell.ljust(width) for cell, width, column in pairs]
+        return ("  " + "  ".join(cells)).rstrip()
+
+
+def label(case: Case) -> str | None:
+    """What must be said of an EP share; None of a whole layer."""
+    if case.ep == 1:
+        return None
+    return DENSE_LABEL if case.workload == "dense-ffn" else EP_LABEL
+
+
+def show_table(run_file: RunFile, measurements: Iterable[Measurement] | None = None) -> Table:
+    """The measurements of a run (or these of them), a section a case, in the order of the record."""
+    chosen = list(run_file.measurements if measurements is None else measurements)
+    notes = _Notes()
+    sections = [
+        Section(_heading(case, notes), tuple(_show_row(run_file, line, notes) for line in chosen if line.case == case))
+        for case in dict.fromkeys(line.case for line in chosen)
+    ]
+    names = ("p50", "±95%", "p99", "tokens/s", "TFLOP/s", "GB/s", "roofline")
+    columns = (_text("target"), _text("implementation"), *map(Column, names), _text("status"))
+    return Table(f"{run_file.stem}: {len(chosen)} measurements", columns, tuple(sections), notes.texts)
+
+
+def targets_table(cases: Sequence[SideBySide]) -> Table:
+    """Per case the fastest closed or portable implementation of each target, and its time over the first target's.
+
+    Only cases that two targets finished: `show` has the others, with the reasons.
+    """
+    notes = _Notes()
+    rows = [_side_rows(case, notes) for case in cases if sum(entry.time is not None for entry in case.entries) > 1]
+    names = ("p50", "time ratio", "95% interval")
+    columns = (_text("target"), _text("implementation"), *map(Column, names))
+    title = "Targets side by side: fastest exact implementation; ratio to the first target, < 1 is faster"
+    return Table(title, columns, tuple(rows), notes.texts)
+
+
+def comparison_table(comparison: Comparison) -> Table:
+    """Each pair with ratio, interval and verdict; the geometric mean is the last section."""
+    notes = _Notes()
+    cases = dict.fromkeys(pair.case for pair in comparison.pairs)
+    sections = [
+        Section(case, tuple(_pair_row(pair, notes) for pair in comparison.pairs if pair.case == case)) for case in cases
+    ]
+    count = len(comparison.comparable)
+    mean = Pair("", "", "", ratio=comparison.mean, verdict=comparison.mean_verdict)
+    sections.append(Section(f"geometric mean of {count}", (_pair_row(mean, notes),)))
+    names = ("base", "new", "change", "95% interval")
+    columns = (_text("target"), _text("implementation"), *map(Column, names), _text("verdict"))
+    title = f"{comparison.new} against {comparison.base}: change of time, > 0 is slower"
+    return Table(title, columns, tuple(sections), notes.texts)
+
+
+@dataclass
+class _Notes:
+    """Long texts under a table, each once."""
+
+    numbers: dict[str, int] = field(default_factory=dict)
+
+    def mark(self, text: str) -> str:
+        return f"[{self.numbers.setdefault(text, len(self.numbers) + 1)}]"
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        return tuple(self.numbers)
+
+
+def _text(name: str) -> Column:
+    return Column(name, right=False)
+
+
+def _heading(case: str, notes: _Notes) -> str:
+    said = label(Case.parse(case))
+    return f"{case} {notes.mark(said)}" if said else case
+
+
+def _show_row(run_file: RunFile, line: Measurement, notes: _Notes) -> tuple[str, ...]:
+    found = metrics(run_file, line)
+    if found is None:
+        reason = f" {notes.mark(line.reason)}" if line.reason else ""
+        return (line.target, line.implementation, *[""] * 7, line.status + reason)
+    return (
+        line.target,
+        line.implementation,
+        time_text(found.time.ns),
+        percent(found.time.precision),
+        _tail(line, notes),
+        plain_rate(found.tokens_per_s),
+        number(found.tflop_per_s),
+        number(found.gb_per_s),
+        percent(found.roofline_ratio),
+        _status(line, found.warnings),
+    )
+
+
+def _status(line: Measurement, warnings: tuple[str, ...]) -> str:
+    words = [line.status, *(["open"] if line.division == "open" else []), *warnings]
+    return " ".join(words)
+
+
+def _tail(line: Measurement, notes: _Notes) -> str:
+    """p99, or in short why there is none."""
+    value, reason = percentile(line.samples_ns, line.slots, line.calls_per_sample, 99)
+    if value is not None:
+        return time_text(value)
+    if line.calls_per_sample > 1:
+        return "- " + notes.mark("no p99: a sample is many calls, since one is too short for the clock")
+    return f"n={len(line.samples_ns)} " + notes.mark(f"no p99: it takes {samples_needed(99)} samples") if reason else ""
+
+
+def _side_rows(case: SideBySide, notes: _Notes) -> Section:
+    return Section(_heading(case.case, notes), tuple(_side_row(entry, notes) for entry in case.entries))
+
+
+def _side_row(entry: Entry, notes: _Notes) -> tuple[str, ...]:
+    if entry.time is None:
+        return (entry.target, f"- {notes.mark(entry.reason)}" if entry.reason else "-", "", "", "")
+    ratio = entry.ratio
+    cells = (number(ratio.value), interval(ratio)) if ratio else ("1", "")
+    return (entry.target, entry.implementation or "", time_text(entry.time.ns), *cells)
+
+
+def _pair_row(pair: Pair, notes: _Notes) -> tuple[str, ...]:
+    times = (_cell(pair.base), _cell(pair.new))
+    mark = f" {notes.mark(pair.reason)}" if pair.reason else ""
+    warned = f" ({', '.join(pair.warnings)})" if pair.warnings else ""
+    if pair.ratio is None:
+        return (pair.target, pair.implementation, *times, "", "", "not comparable" + mark)
+    low_high = f"{change(pair.ratio.low)} .. {change(pair.ratio.high)}"
+    word = f"{pair.verdict}{mark}{warned}"
+    return (pair.target, pair.implementation, *times, change(pair.ratio.value), low_high, word)
+
+
+def _cell(time: Estimate | None) -> str:
+    return time_text(time.ns) if time else ""

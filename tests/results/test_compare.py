@@ -1,0 +1,135 @@
+import numpy as np
+import pytest
+
+from results import record
+from results.compare import (
+    ONE_PROCESS,
+    Comparison,
+    Margins,
+    Pair,
+    compare,
+    comparison_rows,
+    fastest,
+    targets_side_by_side,
+)
+from tests.results.conftest import WriteRun, failed, measurement, run_header
+from workloads.case import UserError
+
+OTHER = "moe-layer/olmoe-1b-7b/ep1/t1/fp32/balanced/latency"
+
+
+def timed(call_ns: int, processes: int = 5, **changes: object) -> record.Measurement:
+    """A measurement with 1 % noise whose estimate is about `call_ns`."""
+    noise = np.random.default_rng(call_ns).normal(1, 0.01, 480)
+    samples = np.rint(call_ns * noise).astype(int).tolist()
+    return measurement(samples_ns=samples, slots=list(range(16)) * 30, processes=processes, **changes)
+
+
+def only(comparison: Comparison) -> Pair:
+    (pair,) = comparison.pairs
+    return pair
+
+
+@pytest.mark.parametrize(
+    ("new_ns", "word"), [(1_050_000, "slower"), (950_000, "faster"), (1_001_000, "same"), (1_010_000, "same")]
+)
+def test_runs_of_many_processes_get_a_verdict(write_run: WriteRun, new_ns: int, word: str) -> None:
+    found = compare(write_run(timed(1_000_000)), write_run(timed(new_ns), name="new"))
+    assert only(found).verdict == found.mean_verdict == word
+    assert found.mean.value == pytest.approx(new_ns / 1_000_000, abs=0.003)
+
+
+def test_two_runs_of_one_process_are_unsure_and_say_what_to_type(write_run: WriteRun) -> None:
+    found = compare(write_run(measurement()), write_run(measurement(2_000_000), name="new"))
+    pair = only(found)
+    assert pair.ratio and pair.ratio.value == pytest.approx(2)
+    assert (pair.verdict, pair.reason) == ("unsure", ONE_PROCESS)
+    assert "--processes" in ONE_PROCESS
+    assert found.mean_verdict == "unsure"
+
+
+def test_a_file_and_its_copy_are_the_same(write_run: WriteRun) -> None:
+    found = compare(write_run(timed(1_000_000, processes=1)), write_run(timed(1_000_000, processes=1), name="copy"))
+    assert (only(found).verdict, found.mean_verdict, found.mean.value) == ("same", "same", 1)
+
+
+def test_the_margins_are_the_users(write_run: WriteRun) -> None:
+    runs = write_run(timed(1_000_000)), write_run(timed(1_050_000), name="new")
+    assert only(compare(*runs, Margins(threshold=0.1, same=0.08))).verdict == "same"
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"case_digest": "e" * 64}, "different work: the case digests differ"),
+        ({"input_digest": "e" * 64}, "different inputs: the input digests differ"),
+        ({"target": "ort:cpu"}, "only in the base run"),
+    ],
+)
+def test_different_work_is_listed_not_compared(write_run: WriteRun, changes: dict[str, str], reason: str) -> None:
+    base = write_run(measurement(), measurement(case=OTHER))
+    new = write_run(measurement(**changes), measurement(case=OTHER), name="new")
+    found = compare(base, new)
+    assert found.pairs[0].ratio is None and str(found.pairs[0].reason).startswith(reason)
+    assert [pair.case for pair in found.comparable] == [OTHER]
+
+
+def test_a_failed_side_is_not_compared(write_run: WriteRun) -> None:
+    found = compare(
+        write_run(measurement(), measurement(case=OTHER)),
+        write_run(failed("wrong", "slot 1"), measurement(case=OTHER), name="new"),
+    )
+    assert found.pairs[0].reason == "new is wrong: slot 1"
+
+
+def test_runs_without_common_work_are_refused(write_run: WriteRun) -> None:
+    with pytest.raises(UserError, match=r"base and new have no comparable case, for instance .*: only in the base run"):
+        compare(write_run(measurement()), write_run(measurement(case=OTHER), name="new"))
+
+
+def test_other_methods_are_refused(write_run: WriteRun) -> None:
+    header = run_header(method_version=record.METHOD_VERSION + 1)
+    with pytest.raises(UserError, match="different methods"):
+        compare(write_run(measurement()), write_run(measurement(), name="new", header=header))
+
+
+def test_the_mean_of_twice_and_half_is_one(write_run: WriteRun) -> None:
+    base = write_run(measurement(), measurement(case=OTHER))
+    new = write_run(measurement(2_000_000), measurement(500_000, case=OTHER), name="new")
+    found = compare(base, new)
+    assert found.mean.value == pytest.approx(1)
+    last = comparison_rows(found)[-1]
+    assert (last["case"], last["ratio"]) == ("geometric mean", pytest.approx(1))
+
+
+def test_contention_is_said(write_run: WriteRun) -> None:
+    found = compare(write_run(measurement(warnings=["contended"])), write_run(measurement(), name="new"))
+    assert only(found).warnings == ("base contended",)
+
+
+# ---- targets of one run
+
+
+def test_the_fastest_that_is_not_open_stands_for_its_target(write_run: WriteRun) -> None:
+    run = write_run(
+        measurement(3_000_000),
+        measurement(2_000_000, implementation="grouped", division="closed"),
+        measurement(500_000, implementation="cheap", division="open"),
+        measurement(1_000_000, target="ort:cpu"),
+    )
+    (case,) = targets_side_by_side(run)
+    torch, ort = case.entries
+    assert (torch.implementation, torch.time and torch.time.ns, torch.ratio) == ("grouped", 2_000_000, None)
+    assert ort.ratio and ort.ratio.value == pytest.approx(0.5)
+
+
+def test_a_target_without_a_time_says_why(write_run: WriteRun) -> None:
+    run = write_run(measurement(), failed(target="ort:cpu"))
+    (case,) = targets_side_by_side(run)
+    assert case.entries[1].reason == "unsupported: fp16 is upcast to fp32"
+    (alone,) = targets_side_by_side(write_run(measurement(), name="alone"))
+    assert alone.entries[1].reason == "not run"
+
+
+def test_nothing_is_fastest_of_nothing() -> None:
+    assert fastest([failed(), measurement(division="open")]) is None

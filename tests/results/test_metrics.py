@@ -1,0 +1,88 @@
+import pytest
+
+from results import metrics as m
+from results import record
+from tests.results.conftest import WriteRun, ceilings, failed, measurement, run_header
+
+
+def gpu_header(name: str) -> record.Run:
+    facts = {"device": {"name": name, "unit": "gpu"}, "device_id": "gpu-0"}
+    return run_header(["torch:cuda"], environment={"targets": {"torch:cuda": facts}})
+
+
+def test_rates_are_count_over_time() -> None:
+    assert m.rate_per_s(16, 1_000_000) == 16_000
+    assert m.tflop_per_s(2 * 3 * 4 * 10**9, 1_000_000_000) == pytest.approx(0.024)
+    assert m.gb_per_s(4_000_000, 1_000_000) == 4
+
+
+def test_the_speed_of_light_is_the_slower_of_multiplying_and_reading() -> None:
+    # 32 MFLOP at 0.1 TFLOP/s = 320 us; 4 MB at 10 GB/s = 400 us
+    assert m.sol_ns(32e6, 4e6, 0.1, 10) == pytest.approx(400_000)
+    assert m.sol_ns(64e6, 4e6, 0.1, 10) == pytest.approx(640_000)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "fmt"), [("fp32", "fp32"), ("bf16", "bf16"), ("w-mxfp4_a-bf16", "bf16"), ("w-fp8b128_a-fp8g128", "fp8")]
+)
+def test_a_case_multiplies_in_its_activations_format(dtype: str, fmt: str) -> None:
+    assert m.compute_format(dtype) == fmt
+
+
+def test_a_measurement_of_a_millisecond_is_divided_by_hand(write_run: WriteRun) -> None:
+    run = write_run(*ceilings(), measurement())
+    found = m.metrics(run, run.measurements[0])
+    assert found is not None
+    assert (found.time.ns, found.tokens_per_s, found.gb_per_s) == (1_000_000, 16_000, 4)
+    assert found.tflop_per_s == pytest.approx(0.032)
+    assert found.intensity_flop_per_byte == 8
+    assert (found.t_sol_ns, found.roofline_ratio, found.bound) == (pytest.approx(400_000), pytest.approx(0.4), "memory")
+    assert found.warnings == ()
+
+
+def test_the_ceiling_is_the_devices_whoever_reached_it(write_run: WriteRun) -> None:
+    run = write_run(*ceilings(), measurement())
+    found = m.ceilings_of(run, "torch:cpu")
+    assert (found.gemm["fp32"].target, found.gemm["fp32"].rate) == ("ort:cpu", pytest.approx(0.1))
+    assert found.memory == m.Peak(10, "torch:cpu")
+
+
+def test_another_devices_ceiling_does_not_count(write_run: WriteRun) -> None:
+    here = {"device_id": "cpu"}
+    header = run_header(environment={"targets": {"torch:cpu": here, "ort:cpu": {"device_id": "gpu-0"}}})
+    run = write_run(*ceilings(), measurement(), header=header)
+    assert m.ceilings_of(run, "torch:cpu").gemm["fp32"].rate == pytest.approx(0.05)
+
+
+def test_a_case_above_its_ceiling_is_marked(write_run: WriteRun) -> None:
+    run = write_run(*ceilings(), measurement(call_ns=380_000), measurement(call_ns=385_000))
+    found = [m.metrics(run, line) for line in run.measurements]
+    assert [f.warnings for f in found if f] == [("ceiling-low",), ()]
+
+
+def test_without_a_ceiling_there_is_no_roofline(write_run: WriteRun) -> None:
+    run = write_run(*ceilings()[:2], measurement())
+    found = m.metrics(run, run.measurements[0])
+    assert found and found.roofline_ratio is None and found.tokens_per_s == 16_000
+
+
+def test_only_an_ok_measurement_has_figures(write_run: WriteRun) -> None:
+    run = write_run(failed())
+    assert m.metrics(run, run.measurements[0]) is None
+
+
+def test_mfu_and_mbu_are_against_the_datasheet(write_run: WriteRun) -> None:
+    """A100 80GB SXM: 19.5 TFLOP/s in fp32 and 2,039 GB/s."""
+    line = measurement(target="torch:cuda")
+    run = write_run(line, header=gpu_header("NVIDIA A100-SXM4-80GB"))
+    found = m.metrics(run, line)
+    assert found
+    assert found.mfu_ratio == pytest.approx(0.032 / 19.5)
+    assert found.mbu_ratio == pytest.approx(4 / 2039)
+
+
+@pytest.mark.parametrize("name", ["Abacus 3000", "cpu"])
+def test_a_device_without_a_datasheet_has_neither(write_run: WriteRun, name: str) -> None:
+    line = measurement(target="torch:cuda")
+    found = m.metrics(write_run(line, header=gpu_header(name)), line)
+    assert found and (found.mfu_ratio, found.mbu_ratio) == (None, None)
