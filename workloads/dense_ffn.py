@@ -13,7 +13,7 @@ import numpy as np
 
 from workloads.activations import activation_of
 from workloads.case import Case
-from workloads.dims import Dims
+from workloads.sizes import Sizes
 from workloads.experts import ffn_reference, ffn_torch, ffn_weights, onnx_ffn, unsupported_experts
 from workloads.models import Model, model
 from workloads.planting import hidden_noise
@@ -54,10 +54,10 @@ class DenseFfnWorkload:
     def problem(self, case: Case) -> Problem:
         """The pinned problem of a case."""
         about = model(case.model)
-        dims = Dims(case.tokens, about.hidden_size, dense_inner=dense_width(about))
-        weights = ffn_weights("dense", about, dims.dense_inner, 1, case.seed)
+        sizes = Sizes(case.tokens, about.hidden_size, dense_inner=dense_width(about))
+        weights = ffn_weights("dense", about, sizes.dense_inner, 1, case.seed)
         ring = [
-            {"tokens": hidden_noise(case.tokens, dims.hidden, ("dense", case.seed, slot)).astype(np.float32)}
+            {"tokens": hidden_noise(case.tokens, sizes.hidden, ("dense", case.seed, slot)).astype(np.float32)}
             for slot in range(SLOTS)
         ]
 
@@ -67,11 +67,11 @@ class DenseFfnWorkload:
         return Problem(
             case=case,
             model=about,
-            dims=dims,
+            sizes=sizes,
             weights=weights,
             ring=ring,
-            outputs={"y": (dims.tokens, dims.hidden)},
-            cost=_cost(case, dims),
+            outputs={"y": (sizes.tokens, sizes.hidden)},
+            cost=_cost(case, sizes),
             input_digest=input_digest(weights, ring, None),
             references=references,
             sources=lambda slot, output: (np.empty(0, np.int64), np.empty(0, np.int64)),
@@ -81,11 +81,11 @@ class DenseFfnWorkload:
 register_workload(DenseFfnWorkload())
 
 
-def _cost(case: Case, dims: Dims) -> Cost:
+def _cost(case: Case, sizes: Sizes) -> Cost:
     """Bytes: both projections once, tokens in, outputs out."""
     size = DTYPE_BYTES[case.dtype]
-    weights = 3 * dims.hidden * dims.dense_inner * size
-    return Cost(dims.flops, weights + 2 * dims.tokens * dims.hidden * size, weights, dims.tokens, 0, 0)
+    weights = 3 * sizes.hidden * sizes.dense_inner * size
+    return Cost(sizes.flops, weights + 2 * sizes.tokens * sizes.hidden * size, weights, sizes.tokens, 0, 0)
 
 
 def _reference(weights: Any, about: Model, tokens: np.ndarray, lines: Lines) -> Expected:
@@ -93,7 +93,9 @@ def _reference(weights: Any, about: Model, tokens: np.ndarray, lines: Lines) -> 
     values = ffn_reference(weights, "dense", about, 0, tokens[chosen].astype(np.float64))
     row = np.arange(len(chosen))
     parts = Contribution(row, np.full(len(row), -1), np.ones(len(row)), values)
-    return Expected(lines={"y": chosen}, values={"y": values}, contributions={"y": parts})
+    tokens_all = np.arange(len(tokens))
+    routed = (tokens_all, np.full(len(tokens), -1), np.ones(len(tokens)))
+    return Expected(lines={"y": chosen}, values={"y": values}, routed={"y": routed}, contributions={"y": parts})
 
 
 @implementation("dense-ffn", "torch", "plain")
@@ -115,8 +117,8 @@ def build_torch(problem: Problem, on: Any) -> Built:
 
 
 @implementation("dense-ffn", "onnxruntime", "plain")
-def build_onnx(about: Model, dims: Dims, graph: Graph) -> None:
+def build_onnx(about: Model, sizes: Sizes, graph: Graph) -> None:
     """Two MatMuls and the activation."""
-    tokens = graph.input("tokens", (dims.tokens, dims.hidden), graph.dtype)
-    y = onnx_ffn(graph, tokens, "dense", 0, dims, about)
-    graph.output(y, "y", (dims.tokens, dims.hidden), graph.dtype)
+    tokens = graph.input("tokens", (sizes.tokens, sizes.hidden), graph.dtype)
+    y = onnx_ffn(graph, tokens, "dense", 0, sizes, about)
+    graph.output(y, "y", (sizes.tokens, sizes.hidden), graph.dtype)

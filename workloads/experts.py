@@ -180,12 +180,12 @@ def combine(done: Tensor, chosen: Tensor, shares: Tensor, shape: Any) -> Tensor:
 # -- ONNX ----------------------------------------------------------------------------------------------------------
 
 
-def onnx_sorted(graph: Graph, x: str, ids: str, shares: str, dims: Any, model: Model) -> str:
+def onnx_sorted(graph: Graph, x: str, ids: str, shares: str, sizes: Any, model: Model) -> str:
     """The same as nodes: TopK sort, Split, a MatMul on each expert's own 2-D initialisers, inverse Gather: [R, H].
 
     `ids` [R, k] int64 and `shares` [R, k] in the graph's dtype; no per-expert count is baked in.
     """
-    rows, k, experts = dims.rows, dims.experts_per_token, dims.local_experts
+    rows, k, experts = sizes.rows, sizes.experts_per_token, sizes.local_experts
     flat = graph.reshape(ids, (rows * k,))
     padded = graph.node("Less", flat, graph.constant(np.int64(0)))
     bucket = graph.node("Where", padded, graph.constant(np.int64(experts)), flat)
@@ -194,12 +194,12 @@ def onnx_sorted(graph: Graph, x: str, ids: str, shares: str, dims: Any, model: M
     used = graph.node("Slice", order, graph.constant([0]), graph.node("ReduceSum", counts, keepdims=1))
     gathered = graph.node("Gather", x, graph.node("Div", used, graph.constant(np.int64(k))), axis=0)
     stretches = graph.node("Split", gathered, counts, outputs=experts, axis=0) if experts > 1 else [gathered]
-    done = [onnx_ffn(graph, stretch, "experts", e, dims, model) for e, stretch in enumerate(stretches)]
-    joined = graph.node("Concat", *done, graph.constant(np.zeros((1, dims.hidden)), graph.dtype), axis=0)
+    done = [onnx_ffn(graph, stretch, "experts", e, sizes, model) for e, stretch in enumerate(stretches)]
+    joined = graph.node("Concat", *done, graph.constant(np.zeros((1, sizes.hidden)), graph.dtype), axis=0)
     places = _argsort(graph, order, rows * k)
     last = graph.node("ReduceSum", counts, keepdims=1)
     back = graph.node("Gather", joined, graph.node("Min", places, last), axis=0)
-    spread = graph.reshape(back, (rows, k, dims.hidden))
+    spread = graph.reshape(back, (rows, k, sizes.hidden))
     weighted = graph.node("Mul", spread, graph.reshape(shares, (rows, k, 1)))
     return graph.node("ReduceSum", weighted, graph.constant([1]), keepdims=0)
 
@@ -220,16 +220,16 @@ def _counts(graph: Graph, bucket: str, experts: int) -> str:
     return graph.node("ReduceSum", graph.cast(hits, "int64"), graph.constant([0]), keepdims=0)
 
 
-def onnx_ffn(graph: Graph, x: str, name: str, matrix: int, dims: Any, model: Model) -> str:
+def onnx_ffn(graph: Graph, x: str, name: str, matrix: int, sizes: Any, model: Model) -> str:
     """One gated FFN on 2-D initialisers."""
-    inner = dims.width(name)
-    flops = dims.ffn_flops(name)
-    hidden = graph.matmul(x, graph.weight(f"{name}_in", (dims.hidden, 2 * inner), matrix), flops * 2 / 3)
+    inner = sizes.width(name)
+    flops = sizes.ffn_flops(name)
+    hidden = graph.matmul(x, graph.weight(f"{name}_in", (sizes.hidden, 2 * inner), matrix), flops * 2 / 3)
     if name == "experts" and model.expert_bias:
         hidden = graph.node("Add", hidden, graph.weight("experts_in_bias", (2 * inner,), matrix))
     gate, up = graph.node("Split", hidden, outputs=2, axis=-1, num_outputs=2)
     active = activation_of(model)(graph.in_dtype(), gate, up)
-    out = graph.matmul(active, graph.weight(f"{name}_out", (inner, dims.hidden), matrix), flops / 3)
+    out = graph.matmul(active, graph.weight(f"{name}_out", (inner, sizes.hidden), matrix), flops / 3)
     if name == "experts" and model.expert_bias:
-        out = graph.node("Add", out, graph.weight("experts_out_bias", (dims.hidden,), matrix))
+        out = graph.node("Add", out, graph.weight("experts_out_bias", (sizes.hidden,), matrix))
     return out

@@ -18,7 +18,7 @@ import numpy as np
 from workloads.case import Case
 from workloads.models import Model
 from workloads.pinned import integers, permutation, stream
-from workloads.planting import Gate, gate_of, hidden_noise, plant
+from workloads.planting import Gate, gate_of, hidden_noise, plant, selected
 from workloads.problem import SLOTS
 from workloads.routing import (
     Group,
@@ -39,8 +39,10 @@ class Slot:
     """One relabelling of the base plan, seen from the measured rank."""
 
     inputs: dict[str, np.ndarray]
-    planned: np.ndarray
-    """[T, k] global ids that the real router must select for the own tokens."""
+    ids: np.ndarray
+    """[T, k] global ids that the real router must select for the own tokens: planned, and the reference's."""
+    weights: np.ndarray
+    """[T, k] float64 routing weights of `ids`."""
 
 
 @dataclass(frozen=True)
@@ -140,10 +142,13 @@ class _SlotMaker:
         rank = int(names[self.rank * width] // width)
         own = slice(rank * self.case.tokens, (rank + 1) * self.case.tokens)
         tokens = plant(self.gate, rule_of(self.model), self.group, plan[own], label)
+        ids, weights = selected(self.gate, self.model, tokens)
+        if (np.sort(ids, axis=1) != np.sort(plan[own], axis=1)).any():
+            raise ArithmeticError(f"planting failed for {self.case.id}: the float64 router does not select the plan")
         inputs = {"tokens": tokens}
         if with_rows:
             inputs |= self._rows(plan, rank, own, tokens, label)
-        return Slot(inputs, plan[own])
+        return Slot(inputs, ids, weights)
 
     def _rows(
         self, plan: np.ndarray, rank: int, own: slice, tokens: np.ndarray, label: tuple[object, ...]

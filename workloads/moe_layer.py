@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workloads.case import Case
-from workloads.dims import Dims
+from workloads.sizes import Sizes
 from workloads.experts import (
     expert_weights,
     ffn_reference,
@@ -39,7 +39,6 @@ from workloads.router import (
     CASTS,
     onnx_router,
     router_bytes,
-    router_reference,
     router_weights,
     torch_router,
 )
@@ -73,20 +72,20 @@ class MoeLayerWorkload:
         about = model(case.model)
         check_share(about, case.ep)
         made = routed_inputs(case, about, with_rows=True)
-        dims = _dims(case, about, made)
-        weights = router_weights(made.gate) | expert_weights(about, dims.local_experts, case.seed)
-        if dims.shared_inner:
-            weights |= ffn_weights("shared", about, dims.shared_inner, 1, case.seed)
+        sizes = _sizes(case, about, made)
+        weights = router_weights(made.gate) | expert_weights(about, sizes.local_experts, case.seed)
+        if sizes.shared_inner:
+            weights |= ffn_weights("shared", about, sizes.shared_inner, 1, case.seed)
         ring = [slot.inputs for slot in made.slots]
         reference = _Reference(about, made, weights, case.ep > 1)
         return Problem(
             case=case,
             model=about,
-            dims=dims,
+            sizes=sizes,
             weights=weights,
             ring=ring,
-            outputs=_outputs(case, dims),
-            cost=_cost(case, about, dims, made.distinct_experts),
+            outputs=_outputs(case, sizes),
+            cost=_cost(case, about, sizes, made.distinct_experts),
             input_digest=input_digest(weights, ring, made.plan),
             references=reference.references,
             sources=reference.sources,
@@ -97,8 +96,8 @@ class MoeLayerWorkload:
 register_workload(MoeLayerWorkload())
 
 
-def _dims(case: Case, about: Model, made: RoutedInputs) -> Dims:
-    return Dims(
+def _sizes(case: Case, about: Model, made: RoutedInputs) -> Sizes:
+    return Sizes(
         tokens=case.tokens,
         hidden=about.hidden_size,
         num_experts=about.num_experts,
@@ -111,36 +110,36 @@ def _dims(case: Case, about: Model, made: RoutedInputs) -> Dims:
     )
 
 
-def _outputs(case: Case, dims: Dims) -> dict[str, tuple[int, ...]]:
-    routed = (dims.tokens, dims.experts_per_token)
+def _outputs(case: Case, sizes: Sizes) -> dict[str, tuple[int, ...]]:
+    routed = (sizes.tokens, sizes.experts_per_token)
     outputs = {"ids": routed, "weights": routed}
     if case.ep == 1:
-        return outputs | {"y": (dims.tokens, dims.hidden)}
-    outputs["partial"] = (dims.rows, dims.hidden)
-    return outputs | ({"shared": (dims.tokens, dims.hidden)} if dims.shared_inner else {})
+        return outputs | {"y": (sizes.tokens, sizes.hidden)}
+    outputs["partial"] = (sizes.rows, sizes.hidden)
+    return outputs | ({"shared": (sizes.tokens, sizes.hidden)} if sizes.shared_inner else {})
 
 
 # -- cost ----------------------------------------------------------------------------------------------------------
 
 
-def _cost(case: Case, about: Model, dims: Dims, distinct: int) -> Cost:
+def _cost(case: Case, about: Model, sizes: Sizes, distinct: int) -> Cost:
     """Bytes: touched experts, shared expert, gate and biases once; own tokens in, rows in (ep > 1), outputs out."""
     size = DTYPE_BYTES[case.dtype]
-    biases = 2 * dims.inner + dims.hidden if about.expert_bias else 0
-    weights = distinct * (3 * dims.hidden * dims.inner + biases) + 3 * dims.hidden * dims.shared_inner
+    biases = 2 * sizes.inner + sizes.hidden if about.expert_bias else 0
+    weights = distinct * (3 * sizes.hidden * sizes.inner + biases) + 3 * sizes.hidden * sizes.shared_inner
     gate, routed = router_bytes(case, about)
-    moved = dims.tokens * dims.hidden * size  # y, or the shared expert's output at ep > 1
+    moved = sizes.tokens * sizes.hidden * size  # y, or the shared expert's output at ep > 1
     if case.ep > 1:
-        moved = moved if dims.shared_inner else 0
-        moved += 2 * dims.rows * dims.hidden * size + 8 * dims.rows * dims.experts_per_token
+        moved = moved if sizes.shared_inner else 0
+        moved += 2 * sizes.rows * sizes.hidden * size + 8 * sizes.rows * sizes.experts_per_token
     weight_bytes = weights * size + gate
-    return Cost(dims.flops, weight_bytes + routed + moved, weight_bytes, dims.tokens, dims.rows, dims.assignments)
+    return Cost(sizes.flops, weight_bytes + routed + moved, weight_bytes, sizes.tokens, sizes.rows, sizes.assignments)
 
 
 # -- float64 reference ---------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Piece:
     """The lines of one output of one slot that a request asks for."""
 
@@ -159,43 +158,58 @@ class _Reference:
     share: bool
 
     def references(self, requests: Sequence[tuple[int, Lines]]) -> list[Expected]:
-        routed = [router_reference(self.made.gate, self.model, self._inputs(slot)["tokens"]) for slot, _ in requests]
-        pieces = [self._pieces(slot, lines, *found) for (slot, lines), found in zip(requests, routed, strict=True)]
-        parts = self._parts([piece for some in pieces for piece in some])
-        found_parts = iter(parts)
-        expected = []
-        for some, (ids, shares) in zip(pieces, routed, strict=True):
-            named = {piece.output: next(found_parts) for piece in some}
-            expected.append(
-                Expected(
-                    ids=ids,
-                    weights=shares,
-                    lines={piece.output: piece.lines for piece in some},
-                    values={piece.output: summed(named[piece.output], len(piece.lines)) for piece in some},
-                    contributions=named,
-                )
-            )
-        return expected
+        pieces = [self._pieces(slot, lines) for slot, lines in requests]
+        parts = iter(self._parts([piece for some in pieces for piece in some]))
+        return [
+            self._expected(slot, {piece: next(parts) for piece in some})
+            for (slot, _), some in zip(requests, pieces, strict=True)
+        ]
+
+    def _expected(self, slot: int, found: dict[_Piece, Contribution]) -> Expected:
+        return Expected(
+            ids=self.made.slots[slot].ids,
+            weights=self.made.slots[slot].weights,
+            lines={piece.output: piece.lines for piece in found},
+            values={piece.output: summed(parts, len(piece.lines)) for piece, parts in found.items()},
+            routed={piece.output: self._routed(slot, piece.output) for piece in found},
+            contributions={piece.output: parts for piece, parts in found.items()},
+        )
+
+    def _routed(self, slot: int, output: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(line, source, weight) of every contribution to an output; the shared expert is source -1."""
+        tokens = np.arange(len(self._inputs(slot)["tokens"]))
+        always = (tokens, np.full(len(tokens), -1), np.ones(len(tokens)))
+        if output == "shared":
+            return always
+        ids, weights = self._assigned(slot)
+        line, column = np.nonzero(ids >= 0)
+        assigned = (line, ids[line, column], weights[line, column].astype(np.float64))
+        if self.share or "shared_in" not in self.weights:
+            return assigned
+        return tuple(np.concatenate(pair) for pair in zip(assigned, always, strict=True))  # type: ignore[return-value]
+
+    def _assigned(self, slot: int) -> tuple[np.ndarray, np.ndarray]:
+        """Local ids and weights of the lines that go through experts."""
+        made = self.made.slots[slot]
+        return (made.inputs["row_ids"], made.inputs["row_weights"]) if self.share else (made.ids, made.weights)
 
     def sources(self, slot: int, output: str) -> tuple[np.ndarray, np.ndarray]:
         """(line, local expert) of every assignment of a slot."""
         if output == "shared":
             return np.empty(0, np.int64), np.empty(0, np.int64)
-        planned = self._inputs(slot)["row_ids"] if self.share else self.made.slots[slot].planned
-        line, column = np.nonzero(planned >= 0)
-        return line, planned[line, column]
+        ids, _ = self._assigned(slot)
+        line, column = np.nonzero(ids >= 0)
+        return line, ids[line, column]
 
     def _inputs(self, slot: int) -> dict[str, np.ndarray]:
         return self.made.slots[slot].inputs
 
-    def _pieces(self, slot: int, lines: Lines, ids: np.ndarray, shares: np.ndarray) -> list[_Piece]:
+    def _pieces(self, slot: int, lines: Lines) -> list[_Piece]:
         inputs = self._inputs(slot)
-        whole = [("y", inputs["tokens"], ids, shares)]
-        if self.share:
-            nothing = np.empty((len(ids), 0), dtype=np.int64)
-            whole = [("partial", inputs["rows"], inputs["row_ids"], inputs["row_weights"])]
-            if "shared_in" in self.weights:
-                whole.append(("shared", inputs["tokens"], nothing, nothing.astype(np.float64)))
+        whole = [("partial" if self.share else "y", inputs["rows" if self.share else "tokens"], *self._assigned(slot))]
+        if self.share and "shared_in" in self.weights:
+            nothing = np.empty((len(inputs["tokens"]), 0), dtype=np.int64)
+            whole.append(("shared", inputs["tokens"], nothing, nothing.astype(np.float64)))
         pieces = []
         for output, x, local, weight in whole:
             chosen = np.arange(len(x)) if lines is None else lines.get(output, np.empty(0, np.int64))
@@ -242,7 +256,7 @@ def build_torch_layer(problem: Problem, on: Any, experts: Any) -> Built:
 
     route, ops, rule = torch_router(problem.model), TorchOps(), activation_of(problem.model)
     slots = [(on.inputs(slot), on.weights(slot)) for slot in range(len(problem.ring))]
-    share, shared = problem.case.ep > 1, problem.dims.shared_inner > 0
+    share, shared = problem.case.ep > 1, problem.sizes.shared_inner > 0
 
     def act(gate: Tensor, up: Tensor) -> Tensor:
         return rule(ops, gate, up)
@@ -274,29 +288,29 @@ def build_torch(problem: Problem, on: Any) -> Built:
 
 
 @implementation("moe-layer", "onnxruntime", "sorted")
-def build_onnx(about: Model, dims: Dims, graph: Graph) -> None:
+def build_onnx(about: Model, sizes: Sizes, graph: Graph) -> None:
     """Standard operators only: sort, Split, a MatMul on each expert's own 2-D initialiser, inverse Gather."""
-    tokens = graph.input("tokens", (dims.tokens, dims.hidden), graph.dtype)
-    ids, shares = onnx_router(graph, tokens, dims, about)
-    routed = (dims.tokens, dims.experts_per_token)
+    tokens = graph.input("tokens", (sizes.tokens, sizes.hidden), graph.dtype)
+    ids, shares = onnx_router(graph, tokens, sizes, about)
+    routed = (sizes.tokens, sizes.experts_per_token)
     graph.output(ids, "ids", routed, "int64")
     graph.output(shares, "weights", routed, "fp32")
-    shared = onnx_ffn(graph, tokens, "shared", 0, dims, about) if dims.shared_inner else None
-    if dims.local_experts < dims.num_experts:
-        _onnx_share(graph, dims, about, shared)
+    shared = onnx_ffn(graph, tokens, "shared", 0, sizes, about) if sizes.shared_inner else None
+    if sizes.local_experts < sizes.num_experts:
+        _onnx_share(graph, sizes, about, shared)
         return
     cast = shares if graph.dtype == "fp32" else graph.cast(shares, graph.dtype)
-    y = onnx_sorted(graph, tokens, ids, cast, dims, about)
-    graph.output(graph.node("Add", y, shared) if shared else y, "y", (dims.tokens, dims.hidden), graph.dtype)
+    y = onnx_sorted(graph, tokens, ids, cast, sizes, about)
+    graph.output(graph.node("Add", y, shared) if shared else y, "y", (sizes.tokens, sizes.hidden), graph.dtype)
 
 
-def _onnx_share(graph: Graph, dims: Dims, about: Model, shared: str | None) -> None:
+def _onnx_share(graph: Graph, sizes: Sizes, about: Model, shared: str | None) -> None:
     """The rows of an EP share: ids and weights are inputs."""
-    rows = graph.input("rows", (dims.rows, dims.hidden), graph.dtype)
-    ids = graph.input("row_ids", (dims.rows, dims.experts_per_token), "int32")
-    shares = graph.input("row_weights", (dims.rows, dims.experts_per_token), "fp32")
+    rows = graph.input("rows", (sizes.rows, sizes.hidden), graph.dtype)
+    ids = graph.input("row_ids", (sizes.rows, sizes.experts_per_token), "int32")
+    shares = graph.input("row_weights", (sizes.rows, sizes.experts_per_token), "fp32")
     cast = shares if graph.dtype == "fp32" else graph.cast(shares, graph.dtype)
-    partial = onnx_sorted(graph, rows, graph.cast(ids, "int64"), cast, dims, about)
-    graph.output(partial, "partial", (dims.rows, dims.hidden), graph.dtype)
+    partial = onnx_sorted(graph, rows, graph.cast(ids, "int64"), cast, sizes, about)
+    graph.output(partial, "partial", (sizes.rows, sizes.hidden), graph.dtype)
     if shared:
-        graph.output(shared, "shared", (dims.tokens, dims.hidden), graph.dtype)
+        graph.output(shared, "shared", (sizes.tokens, sizes.hidden), graph.dtype)

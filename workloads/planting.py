@@ -14,12 +14,14 @@ from functools import lru_cache
 import numpy as np
 
 from workloads import pinned
+from workloads.backends.numpy_ops import NumpyOps
+from workloads.models import Model
 from workloads.pinned import bell, fixed, integers, on_grid, stream
 from workloads.routing import Group
-from workloads.rules import Rule
+from workloads.rules import Rule, rule_of
 from workloads.weights import scale_for
 
-__all__ = ["Gate", "gate_of", "plant"]
+__all__ = ["Gate", "gate_of", "hidden_noise", "plant", "selected"]
 
 GAP = 0.1
 """Least lead of a planned expert over any other, in units of what selection ranks."""
@@ -71,6 +73,14 @@ def plant(gate: Gate, rule: Rule, group: Group, plan: np.ndarray, label: tuple[o
     wanted = fixed(logits - (0.0 if gate.linear_bias is None else gate.linear_bias), LOGIT_BITS)
     there = fixed(noise @ gate.weight.T, LOGIT_BITS)
     return on_grid(noise + (wanted - there) @ gate.inverse.T)
+
+
+def selected(gate: Gate, model: Model, tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The float64 reference of the router: (ids, weights) [T, k] of hidden states [T, H]."""
+    logits = tokens.astype(np.float64) @ gate.weight.T
+    if gate.linear_bias is not None:
+        logits = logits + gate.linear_bias
+    return rule_of(model).select(NumpyOps(), logits, gate.bias, model)
 
 
 def hidden_noise(count: int, hidden: int, label: tuple[object, ...]) -> np.ndarray:

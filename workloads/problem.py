@@ -15,6 +15,7 @@ import numpy as np
 from workloads import pinned
 from workloads.case import Case
 from workloads.models import Model
+from workloads.sizes import Sizes
 from workloads.weights import Pinned, Tiled, Weight
 
 __all__ = ["DTYPE_BYTES", "SLOTS", "Contribution", "Cost", "Expected", "Lines", "Problem", "input_digest"]
@@ -67,6 +68,8 @@ class Expected:
     """Output name → the line numbers that were computed."""
     values: dict[str, np.ndarray] = field(default_factory=dict)
     """Output name → [len(lines), H] float64."""
+    routed: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]] = field(default_factory=dict)
+    """Output name → (line, source, weight) of every contribution to the whole output."""
     contributions: dict[str, Contribution] = field(default_factory=dict)
     """Output name → its parts; `row` counts within `lines`."""
 
@@ -77,8 +80,8 @@ class Problem:
 
     case: Case
     model: Model
-    dims: Any
-    """The workload's own dims: all that its implementations need beside the model."""
+    sizes: Sizes
+    """Sizes of one call: all that implementations need beside the model."""
     weights: dict[str, Weight]
     ring: list[dict[str, np.ndarray]]
     """Per slot: input name → host array (float32 values on the pinned grid, int32 ids)."""
@@ -89,7 +92,7 @@ class Problem:
     references: Callable[[Sequence[tuple[int, Lines]]], list[Expected]]
     """Float64 references of several (slot, lines) at once: each expert's weights are read once for all of them."""
     sources: Callable[[int, str], tuple[np.ndarray, np.ndarray]]
-    """(slot, output) → (line, source) of every contribution with its own weight: what a checker draws lines from."""
+    """(slot, output) → (line, local expert) of every assignment: what a checker draws lines from."""
     skew: dict[str, Any] | None = None
 
     def reference(self, slot: int, lines: Lines = None) -> Expected:

@@ -73,7 +73,7 @@ class Implementation:
     name: str
     division: str
     build: Callable[..., Any]
-    """torch: `build(problem, on) -> Built`; onnxruntime: `build(model, dims, graph)`, adding nodes to the graph."""
+    """torch: `build(problem, on) -> Built`; onnxruntime: `build(model, sizes, graph)`, adding nodes to the graph."""
     unsuited: Callable[[Case, TargetFacts], str | None] = field(default=lambda case, facts: None)
     """Why it is left out by default for this case on this target (asked for by name it runs all the same); None if suited."""
 

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workloads.backends.numpy_ops import NumpyOps
 from workloads.case import Case
-from workloads.dims import Dims
+from workloads.sizes import Sizes
 from workloads.inputs import routed_inputs, unsupported_routing
 from workloads.models import Model, model
 from workloads.planting import Gate
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 
     from workloads.backends.onnx_ops import Graph
 
-__all__ = ["RouterWorkload", "onnx_router", "router_bytes", "router_reference", "router_weights", "torch_router"]
+__all__ = ["RouterWorkload", "onnx_router", "router_bytes", "router_weights", "torch_router"]
 
 CASTS = ("tokens to fp32 for the router",)
 
@@ -52,22 +51,21 @@ class RouterWorkload:
         made = routed_inputs(case, about, with_rows=False)
         weights = router_weights(made.gate)
         ring = [slot.inputs for slot in made.slots]
-        dims = Dims(case.tokens, about.hidden_size, about.num_experts, about.experts_per_token)
+        sizes = Sizes(case.tokens, about.hidden_size, about.num_experts, about.experts_per_token)
         size = router_bytes(case, about)
         shape = (case.tokens, about.experts_per_token)
 
         def references(requests: Any) -> list[Expected]:
-            found = [router_reference(made.gate, about, ring[slot]["tokens"]) for slot, _ in requests]
-            return [Expected(ids=ids, weights=shares) for ids, shares in found]
+            return [Expected(ids=made.slots[slot].ids, weights=made.slots[slot].weights) for slot, _ in requests]
 
         return Problem(
             case=case,
             model=about,
-            dims=dims,
+            sizes=sizes,
             weights=weights,
             ring=ring,
             outputs={"ids": shape, "weights": shape},
-            cost=Cost(dims.flops, sum(size), size[0], case.tokens, 0, 0),
+            cost=Cost(sizes.flops, sum(size), size[0], case.tokens, 0, 0),
             input_digest=input_digest(weights, ring, made.plan),
             references=references,
             sources=lambda slot, output: (np.empty(0, np.int64), np.empty(0, np.int64)),
@@ -89,21 +87,13 @@ def router_bytes(case: Case, about: Model) -> tuple[int, int]:
     return weights, case.tokens * (about.hidden_size * size + 8 * about.experts_per_token)
 
 
-# -- weights and float64 reference ---------------------------------------------------------------------------------
+# -- weights (the float64 reference is `workloads.planting.selected`, computed with the ring) ------------------------
 
 
 def router_weights(gate: Gate) -> dict[str, Weight]:
     """The gate [E, H] and its biases [E]; fp32 on every target, since the router computes in fp32."""
     named = {"gate": gate.weight, "router_bias": gate.bias, "gate_bias": gate.linear_bias}
     return {n: Pinned(v.astype(np.float32), fp32=True) for n, v in named.items() if v is not None}
-
-
-def router_reference(gate: Gate, about: Model, tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(ids, weights) [T, k] of hidden states [T, H], in float64."""
-    logits = tokens.astype(np.float64) @ gate.weight.T
-    if gate.linear_bias is not None:
-        logits = logits + gate.linear_bias
-    return rule_of(about).select(NumpyOps(), logits, gate.bias, about)
 
 
 # -- torch ---------------------------------------------------------------------------------------------------------
@@ -140,21 +130,21 @@ def build_torch(problem: Problem, on: Any) -> Built:
 # -- ONNX ----------------------------------------------------------------------------------------------------------
 
 
-def onnx_router(graph: Graph, tokens: str, dims: Dims, about: Model) -> tuple[str, str]:
+def onnx_router(graph: Graph, tokens: str, sizes: Sizes, about: Model) -> tuple[str, str]:
     """(ids int64, weights fp32) [T, k] of `tokens` [T, H]."""
-    gate = graph.weight("gate", (dims.hidden, dims.num_experts), dtype="fp32")
+    gate = graph.weight("gate", (sizes.hidden, sizes.num_experts), dtype="fp32")
     x = tokens if graph.dtype == "fp32" else graph.cast(tokens, "fp32")
-    logits = graph.matmul(x, gate, dims.router_flops)
+    logits = graph.matmul(x, gate, sizes.router_flops)
     if about.router_linear_bias:
-        logits = graph.node("Add", logits, graph.weight("gate_bias", (dims.num_experts,), dtype="fp32"))
-    bias = graph.weight("router_bias", (dims.num_experts,), dtype="fp32") if about.router_bias else None
+        logits = graph.node("Add", logits, graph.weight("gate_bias", (sizes.num_experts,), dtype="fp32"))
+    bias = graph.weight("router_bias", (sizes.num_experts,), dtype="fp32") if about.router_bias else None
     return rule_of(about).select(graph.in_fp32(), logits, bias, about)
 
 
 @implementation("router", "onnxruntime", "plain")
-def build_onnx(about: Model, dims: Dims, graph: Graph) -> None:
+def build_onnx(about: Model, sizes: Sizes, graph: Graph) -> None:
     """The rule as standard operators."""
-    tokens = graph.input("tokens", (dims.tokens, dims.hidden), graph.dtype)
-    ids, shares = onnx_router(graph, tokens, dims, about)
-    graph.output(ids, "ids", (dims.tokens, dims.experts_per_token), "int64")
-    graph.output(shares, "weights", (dims.tokens, dims.experts_per_token), "fp32")
+    tokens = graph.input("tokens", (sizes.tokens, sizes.hidden), graph.dtype)
+    ids, shares = onnx_router(graph, tokens, sizes, about)
+    graph.output(ids, "ids", (sizes.tokens, sizes.experts_per_token), "int64")
+    graph.output(shares, "weights", (sizes.tokens, sizes.experts_per_token), "fp32")

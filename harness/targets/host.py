@@ -1,0 +1,67 @@
+"""What targets on the host's CPU share: its cache and free memory, the clock, and bytes a case needs."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from pathlib import Path
+from typing import Any
+
+from workloads.problem import DTYPE_BYTES, Problem
+
+__all__ = ["HOST_CLOCK", "cache_bytes", "cpu_description", "cpu_threads", "free_bytes", "give_back_memory", "working_bytes"]
+
+HOST_CLOCK = "host perf_counter_ns, submit to completion"
+RESERVE_BYTES = 512 << 20
+"""Left to everybody else when the pre-flight asks what is free."""
+
+
+def cache_bytes() -> int:
+    """Size of the last-level cache as the kernel reports it; 0 if it does not."""
+    found = Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size")
+    sizes = [int(text[:-1]) << 10 for path in found if (text := path.read_text().strip()).endswith("K")]
+    return max(sizes, default=0)
+
+
+def cpu_threads() -> int:
+    """CPUs this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def free_bytes() -> int:
+    """Memory that can be allocated now, a container's limit included, less a reserve."""
+    import psutil
+
+    free = psutil.virtual_memory().available
+    for limit, used in (
+        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+        ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+    ):
+        if Path(limit).exists() and Path(used).exists() and (text := Path(limit).read_text().strip()) != "max":
+            free = min(free, int(text) - int(Path(used).read_text()))
+    return max(0, free - RESERVE_BYTES)
+
+
+def give_back_memory() -> None:
+    """Returns freed heap to the kernel between cases (glibc was told to keep it)."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
+def cpu_description() -> dict[str, Any]:
+    """The host's CPU as a device."""
+    import cpuinfo
+    import psutil
+
+    name = cpuinfo.get_cpu_info().get("brand_raw", "unknown CPU")
+    memory = psutil.virtual_memory().total
+    return {"device_id": "cpu", "name": name, "unit": "host", "memory_bytes": memory, "cache_bytes": cache_bytes()}
+
+
+def working_bytes(problem: Problem) -> int:
+    """Bytes of temporaries that a call may hold at once: gathered rows, both projections, expert outputs, twice over."""
+    sizes, size = problem.sizes, DTYPE_BYTES[problem.case.dtype]
+    lines = max(sizes.assignments, sizes.tokens)
+    widest = 2 * max(sizes.inner, sizes.shared_inner, sizes.dense_inner)
+    return 2 * lines * (3 * sizes.hidden + 2 * widest) * size + sizes.tokens * sizes.num_experts * 16

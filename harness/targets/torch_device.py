@@ -1,0 +1,350 @@
+"""`torch:DEVICE`: any device that torch drives: `cpu`, `cuda`, `npu`, `xpu`, `mps`, a plug-in's name, with an index or not.
+
+Only torch's device-generic API is used: `torch.accelerator`, and the device's own module (`torch.get_device_module`) for
+what that lacks. Option: `threads` (CPU threads of torch).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from harness.targets import CannotRun, OutOfMemory, TargetName, Unsupported
+from harness.targets import host
+from results.record import Ceiling, Placement
+from workloads.pinned import BLOCK, block
+from workloads.problem import Problem
+from workloads.registry import Implementation, TargetFacts
+from workloads.rotation import copies_needed, is_cold
+from workloads.weights import Pinned, Tiled, Weight
+
+__all__ = ["TorchTarget"]
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+MENDS = {
+    "cuda": "install an Nvidia driver and a CUDA build of torch (or a ROCm build on AMD), then see `moemark devices`",
+    "npu": "install CANN, source its set_env.sh, and pip install the torch-npu that matches this torch",
+    "xpu": "install Intel's GPU driver and an XPU build of torch",
+    "mps": "needs a Mac with Apple silicon and a torch built with MPS",
+}
+CEILING_S = 0.25
+"""Least time spent on one ceiling."""
+
+
+class TorchTarget:
+    """One torch device in this process."""
+
+    clock = host.HOST_CLOCK
+
+    def __init__(self, name: TargetName) -> None:
+        self._device = _open(name)
+        self._module = torch.get_device_module(self._device) if self._device.type != "cpu" else None
+        _set_threads(dict(name.options))
+        torch.set_grad_enabled(False)
+        self._numerics = _ieee_numerics()
+        features = frozenset({"grouped_mm"} if _has_grouped_mm(self._device) else ())
+        self.facts = TargetFacts("torch", self._device.type, self._module is None, features)
+
+    def describe(self) -> dict[str, Any]:
+        """Device, versions, threads and effective numerics."""
+        about = {"runtime": "torch", "runtime_version": torch.__version__, "threads": torch.get_num_threads()}
+        about |= {"numerics": self._numerics, "libraries": _libraries()}
+        return about | (host.cpu_description() if self._module is None else self._describe_accelerator())
+
+    def _describe_accelerator(self) -> dict[str, Any]:
+        index = self._device.index or 0
+        about: dict[str, Any] = {"device_id": f"{self._device.type}:{index}", "unit": "device"}
+        about["name"] = _ask(self._module, "get_device_name", index) or self._device.type
+        memory = _ask(self._module, "mem_get_info", index)
+        about["memory_bytes"] = memory[1] if memory else None
+        properties = _ask(self._module, "get_device_properties", index)
+        about["cache_bytes"] = getattr(properties, "L2_cache_size", None)
+        about["properties"] = str(properties) if properties is not None else None
+        return about
+
+    def free_memory_bytes(self) -> int:
+        """Free memory of the device."""
+        if self._module is None:
+            return host.free_bytes()
+        memory = _ask(self._module, "mem_get_info", self._device.index or 0)
+        return int(memory[0]) if memory else host.free_bytes()
+
+    def needed_memory_bytes(self, problem: Problem, implementation: Implementation, copies: int) -> int:
+        """Copies of the weights, the ring's inputs, two blocks to tile from, temporaries."""
+        return problem.weight_bytes * copies + problem.input_bytes + 16 * BLOCK + host.working_bytes(problem)
+
+    def copies_for(self, problem: Problem) -> int:
+        """Copies that keep the weights cold in the device's last-level cache."""
+        return copies_needed(problem, self._cache_bytes())
+
+    def _cache_bytes(self) -> int:
+        if self._module is None:
+            return host.cache_bytes()
+        properties = _ask(self._module, "get_device_properties", self._device.index or 0)
+        return int(getattr(properties, "L2_cache_size", 0) or 0)
+
+    def prepare(self, problem: Problem, implementation: Implementation, copies: int) -> TorchPrepared:
+        """Weights and inputs on the device, the implementation built on them."""
+        if problem.case.dtype not in DTYPES:
+            raise Unsupported(f"torch:{self._device.type} has no implementation of {problem.case.dtype} yet")
+        with _translated_errors():
+            on = _Resident(problem, self._device, DTYPES[problem.case.dtype], copies)
+            built = implementation.build(problem, on)
+        placement = Placement(device=str(self._device), casts=list(built.casts), flops_on_target=1.0)
+        cold = is_cold(problem, copies, self._cache_bytes())
+        return TorchPrepared(built.call, self._synchronize(), placement, copies, cold, on)
+
+    def _synchronize(self) -> Callable[[], None] | None:
+        if self._module is None:
+            return None
+        device = self._device
+        if hasattr(self._module, "synchronize"):
+            return lambda: self._module.synchronize(device)  # type: ignore[union-attr]
+        return lambda: torch.accelerator.synchronize(device)
+
+    def ceilings(self, dtypes: list[str], shapes: list[tuple[int, int, int]]) -> list[Ceiling]:
+        """Fastest GEMM per dtype, streaming read and copy."""
+        known = [dtype for dtype in dtypes if dtype in DTYPES]
+        gemms = [self._gemm(dtype, shape) for dtype in known for shape in shapes]
+        return [*gemms, *self._streams()]
+
+    def _gemm(self, dtype: str, shape: tuple[int, int, int]) -> Ceiling:
+        rows, columns, inner = shape
+        a = torch.randn(rows, inner, device=self._device).to(DTYPES[dtype])
+        b = torch.randn(columns, inner, device=self._device).to(DTYPES[dtype])
+        out = torch.empty(rows, columns, device=self._device, dtype=DTYPES[dtype])
+        samples = self._repeat(lambda: torch.mm(a, b.t(), out=out))
+        return self._ceiling("gemm", dtype, list(shape), samples, flops=2 * rows * columns * inner)
+
+    def _streams(self) -> list[Ceiling]:
+        """Read (sum, and a matrix-vector product) and copy over a buffer well beyond the cache."""
+        size = max(256 << 20, min(4 * self._cache_bytes(), self.free_memory_bytes() // 8)) // 4
+        size -= size % 4096
+        x = torch.ones(size, device=self._device)
+        y = torch.zeros_like(x)
+        matrix, vector = x.view(-1, 4096), torch.ones(4096, device=self._device)
+        product = torch.empty(size // 4096, device=self._device)
+        moved = 4 * size
+        return [
+            self._ceiling("read", "fp32", [size], self._repeat(lambda: x.sum()), bytes=moved),
+            self._ceiling("read", "fp32", [size // 4096, 4096], self._repeat(lambda: torch.mv(matrix, vector, out=product)), bytes=moved),
+            self._ceiling("copy", "fp32", [size], self._repeat(lambda: y.copy_(x)), bytes=2 * moved),
+        ]
+
+    def _ceiling(self, what: Any, dtype: str, shape: list[int], samples: list[int], **amount: int) -> Ceiling:
+        device = "cpu" if self._module is None else f"{self._device.type}:{self._device.index or 0}"
+        return Ceiling(target="", device=device, what=what, dtype=dtype, shape=shape, samples_ns=samples, **amount)
+
+    def _repeat(self, work: Callable[[], Any]) -> list[int]:
+        synchronize = self._synchronize() or (lambda: None)
+        work()
+        synchronize()
+        samples: list[int] = []
+        while len(samples) < 3 or sum(samples) < CEILING_S * 1e9:
+            begin = time.perf_counter_ns()
+            work()
+            synchronize()
+            samples.append(time.perf_counter_ns() - begin)
+        return samples
+
+
+@dataclass
+class TorchPrepared:
+    """A case on a torch device."""
+
+    _call: Callable[[int], Mapping[str, Any]]
+    synchronize: Callable[[], None] | None
+    placement: Placement
+    copies: int
+    weights_cold: bool
+    _resident: Any
+    sync_per_call: bool = False
+
+    def submit(self, slot: int) -> Mapping[str, Any]:
+        """Calls the implementation; returns its output tensors."""
+        with _translated_errors():
+            return self._call(slot)
+
+    def fetch(self, handle: Mapping[str, Any]) -> Mapping[str, np.ndarray]:
+        """Outputs on the host, ids as int64, the others as float32."""
+        kinds = {True: torch.float32, False: torch.int64}
+        return {n: t.to(device="cpu", dtype=kinds[t.is_floating_point()]).numpy() for n, t in handle.items()}
+
+    def poison(self, handles: list[Mapping[str, Any]]) -> None:
+        """NaN into every output that was ever handed out, ids -1."""
+        for handle in handles:
+            for tensor in handle.values():
+                tensor.fill_(float("nan") if tensor.is_floating_point() else -1)
+
+    def close(self) -> None:
+        """Drops weights and inputs."""
+        self._call, device = _closed, self._resident.device
+        self._resident = None
+        if device.type == "cpu":
+            host.give_back_memory()
+        elif hasattr(torch.get_device_module(device), "empty_cache"):
+            torch.get_device_module(device).empty_cache()
+
+
+def _closed(slot: int) -> Mapping[str, Any]:
+    raise RuntimeError("this case was closed")
+
+
+@dataclass
+class _Resident:
+    """Weights (copies of them) and the ring's inputs on a device: what implementations are built on."""
+
+    problem: Problem
+    device: torch.device
+    dtype: torch.dtype
+    copies: int
+    _weights: list[dict[str, torch.Tensor]] = field(default_factory=list)
+    _inputs: list[dict[str, torch.Tensor]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        blocks: dict[tuple[int, int], torch.Tensor] = {}
+        for _ in range(self.copies):
+            self._weights.append({name: self._fill(weight, blocks) for name, weight in self.problem.weights.items()})
+        for inputs in self.problem.ring:
+            self._inputs.append({name: self._put(name, array) for name, array in inputs.items()})
+
+    def weights(self, slot: int) -> dict[str, torch.Tensor]:
+        """The weights that a slot uses, by name: copy slot mod copies."""
+        return self._weights[slot % self.copies]
+
+    def inputs(self, slot: int) -> dict[str, torch.Tensor]:
+        """The inputs of a slot: hidden states in the case's dtype, row weights fp32, row ids int32."""
+        return self._inputs[slot]
+
+    def _put(self, name: str, array: np.ndarray) -> torch.Tensor:
+        tensor = torch.from_numpy(array).to(self.device, copy=True)
+        return tensor.to(self.dtype) if array.dtype == np.float32 and name != "row_weights" else tensor
+
+    def _fill(self, weight: Weight, blocks: dict[tuple[int, int], torch.Tensor]) -> torch.Tensor:
+        if isinstance(weight, Pinned):
+            values = torch.from_numpy(weight.values).to(self.device, copy=True)
+            return values if weight.fp32 else values.to(self.dtype)
+        return self._tile(weight, blocks)
+
+    def _tile(self, weight: Tiled, blocks: dict[tuple[int, int], torch.Tensor]) -> torch.Tensor:
+        """Fills a stack from the block, on the device: no host copy of gigabytes."""
+        source = self._block(weight, blocks)
+        stack = torch.empty(weight.shape, device=self.device, dtype=self.dtype)
+        for matrix, offset in enumerate(weight.offsets):
+            flat = stack[matrix].view(-1)
+            for begin in range(0, flat.numel(), BLOCK):
+                count = min(BLOCK, flat.numel() - begin)
+                flat[begin : begin + count] = source[offset : offset + count]
+        return stack
+
+    def _block(self, weight: Tiled, blocks: dict[tuple[int, int], torch.Tensor]) -> torch.Tensor:
+        """The block twice over, scaled; multiples of BLOCK further on it repeats, so one slice serves any chunk."""
+        key = (weight.seed, weight.scale)
+        if key not in blocks:
+            values = np.ldexp(block(weight.seed, "weights").astype(np.float32), -weight.scale)
+            blocks[key] = torch.from_numpy(values).to(self.device).to(self.dtype).repeat(2)
+        return blocks[key]
+
+
+def _open(name: TargetName) -> torch.device:
+    """The device of a target. Raises CannotRun with the mend."""
+    try:
+        device = torch.device(name.device)
+    except RuntimeError as error:
+        raise CannotRun(f"torch {torch.__version__} knows no device {name.device!r}: {_first_line(error)}") from error
+    if device.type == "cpu":
+        return device
+    mend = MENDS.get(device.type, "install the package that brings this device to torch, and its driver")
+    module = getattr(torch, device.type, None)
+    if module is None or not hasattr(module, "is_available"):
+        raise CannotRun(f"torch {torch.__version__} has no back-end for {device.type!r}: {mend}")
+    if not module.is_available():
+        raise CannotRun(f"torch {torch.__version__} sees no {device.type} device: {mend}")
+    count = module.device_count() if hasattr(module, "device_count") else 1
+    if (device.index or 0) >= count:
+        raise CannotRun(f"torch sees {count} {device.type} device(s), numbered from 0: {name.device} is not among them")
+    if hasattr(module, "set_device"):
+        module.set_device(device.index or 0)
+    return torch.device(device.type, device.index or 0)
+
+
+def _set_threads(options: dict[str, str]) -> None:
+    unknown = set(options) - {"threads"}
+    if unknown:
+        raise CannotRun(f"torch targets have no option {sorted(unknown)[0]!r}: threads is one")
+    torch.set_num_threads(int(options["threads"]) if "threads" in options else host.cpu_threads())
+    torch.set_flush_denormal(True)
+
+
+def _ieee_numerics() -> dict[str, str]:
+    """fp32 means IEEE fp32: switches every reduced-precision path off; returns what is in force."""
+    torch.set_float32_matmul_precision("highest")
+    found = {"float32_matmul_precision": torch.get_float32_matmul_precision()}
+    matmul = torch.backends.cuda.matmul
+    for switch in ("allow_fp16_reduced_precision_reduction", "allow_bf16_reduced_precision_reduction"):
+        setattr(matmul, switch, False)
+        found[switch] = str(getattr(matmul, switch))
+    npu = getattr(torch, "npu", None)
+    if npu is not None and hasattr(npu, "matmul"):
+        npu.matmul.allow_hf32 = False
+        found["npu_allow_hf32"] = str(npu.matmul.allow_hf32)
+    return found
+
+
+def _has_grouped_mm(device: torch.device) -> bool:
+    """Whether `grouped_mm` runs on this device (bf16; it came with torch 2.10)."""
+    grouped = getattr(torch.nn.functional, "grouped_mm", None)
+    if grouped is None:
+        return False
+    x = torch.ones(16, 16, device=device, dtype=torch.bfloat16)
+    ends = torch.tensor([8, 16], device=device, dtype=torch.int32)
+    try:
+        grouped(x, torch.ones(2, 16, 16, device=device, dtype=torch.bfloat16), offs=ends)
+    except RuntimeError:  # the build has the function but no kernel for this device
+        return False
+    return True
+
+
+def _libraries() -> dict[str, str]:
+    versions = {"cuda": torch.version.cuda, "hip": getattr(torch.version, "hip", None), "git": torch.version.git_version}
+    found = {name: str(version) for name, version in versions.items() if version}
+    found["mkldnn"] = str(torch.backends.mkldnn.is_available())
+    found["mkl"] = str(torch.backends.mkl.is_available())
+    return found
+
+
+def _ask(module: Any, question: str, *arguments: Any) -> Any:
+    """A device module's answer, None where the module does not have the question or the device does not answer it."""
+    function = getattr(module, question, None)
+    if function is None:
+        return None
+    try:
+        return function(*arguments)
+    except (RuntimeError, NotImplementedError, AssertionError):
+        return None
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().split("\n")[0]
+
+
+class _translated_errors:
+    """Torch's ways of saying 'out of memory' and 'no kernel', as ours."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if error is None:
+            return
+        text = str(error)
+        if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in text or "out of memory" in text:
+            raise OutOfMemory(_first_line(error)) from error
+        missing = ("not implemented for", "Could not run '", "is not currently implemented", "not supported on")
+        if isinstance(error, NotImplementedError) or any(sign in text for sign in missing):
+            raise Unsupported(_first_line(error)) from error

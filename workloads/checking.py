@@ -1,0 +1,257 @@
+"""Checking: no number without a right answer. Outputs are compared with the float64 reference, before and after timing.
+
+Three tests, each with a stated tolerance (u = 2**-8 bf16, 2**-11 fp16, 2**-24 fp32; K = the longest dot product):
+
+* selection and weights of every own token: the selected experts equal as sets; weights, which every implementation
+  computes in fp32, to 2**-24 * (32 + 4 sqrt(K)) relative.
+* elements: |y - ref| / (|ref| + scale) <= 8 u + 2 sqrt(K) 2**-24, where scale is the root mean square of the line's
+  contributions in quadrature. A line passes about 8 roundings (gate, up, activation, product, expert output, weight,
+  weighted output, sum), each with a root mean square of 0.41 u; the sum's deviation is 1.2 u, and 8 u are 6.6 deviations.
+  The second term is a running fp32 sum of K products.
+* gains: a fault of 1 % in one expert hides below the element tolerance of bf16, so the error of every line is also solved,
+  by least squares, for the gain error of each contribution: each |delta| <= g, and for each expert the mean over its n
+  contributions <= max(g / 2, g / sqrt(n)); g = 0.6 % for bf16 (a routing weight may be rounded once, up to 0.39 %), in
+  proportion to u for fp16, 1e-5 for fp32 (routing weights computed in fp32).
+
+Slot 0 is checked in full. Of the other slots lines are drawn with a seed that is chosen after timing, so that every active
+expert is covered; all other lines must be finite, with norms within a factor 2 of what the routing weights and slot 0's
+per-expert norms predict.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from workloads.problem import Contribution, Expected, Problem
+
+__all__ = ["Checker", "Tolerance", "WrongAnswer", "tolerance_for"]
+
+UNIT = {"fp32": 2.0**-24, "tf32": 2.0**-11, "bf16": 2.0**-8, "fp16": 2.0**-11}
+GAIN = {"fp32": 1e-5, "tf32": 6e-3 / 8, "bf16": 6e-3, "fp16": 6e-3 / 8}
+NORM_FACTOR = 2.0
+DRAWN_AT_LEAST = 8
+
+
+class WrongAnswer(Exception):
+    """An output is not what the reference says; the message names slot, output and line, and by how much."""
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """What an output may differ by."""
+
+    element: float
+    gain: float
+    routing: float
+
+    def gain_mean(self, count: np.ndarray) -> np.ndarray:
+        """Bound on an expert's mean gain error over `count` contributions."""
+        return np.maximum(self.gain / 2.0, self.gain / np.sqrt(count))
+
+
+def tolerance_for(problem: Problem) -> Tolerance:
+    """Tolerances of a case's dtype and dims (derivation above)."""
+    sizes = problem.sizes
+    longest = math.sqrt(max(sizes.hidden, sizes.inner, sizes.shared_inner, sizes.dense_inner))
+    unit, single = UNIT[problem.case.dtype], UNIT["fp32"]
+    return Tolerance(8 * unit + 2 * longest * single, GAIN[problem.case.dtype], single * (32 + 4 * longest))
+
+
+@dataclass
+class _Worst:
+    """The largest errors seen so far."""
+
+    error: float = 0.0
+    gain: float = 0.0
+    gain_mean: float = 0.0
+    lines: int = 0
+    slots: int = 0
+
+
+@dataclass
+class Checker:
+    """Checks the outputs of one implementation of one problem on one target."""
+
+    problem: Problem
+    dtype: str
+    tolerance: Tolerance = field(init=False)
+    worst: _Worst = field(default_factory=_Worst)
+    seed: int | None = None
+    reason: str | None = None
+    _norms: dict[str, dict[int, float]] = field(default_factory=dict)
+    _first: Expected | None = None
+
+    def __post_init__(self) -> None:
+        self.tolerance = tolerance_for(self.problem)
+
+    def before(self, outputs: Mapping[str, np.ndarray]) -> None:
+        """Slot 0 in full. Raises WrongAnswer."""
+        expected = self._slot_0()
+        self._check_slots({0: expected}, lambda slot: outputs)
+
+    def after(self, fetch: Callable[[int], Mapping[str, np.ndarray]], seed: int) -> None:
+        """Every slot through `fetch`, slot 0 in full, the others on lines drawn with `seed`. Raises WrongAnswer."""
+        self.seed = seed
+        random = np.random.default_rng(seed)
+        slots = range(1, len(self.problem.ring))
+        drawn = [(slot, self._draw(slot, random)) for slot in slots]
+        expected = dict(zip(slots, self.problem.references(drawn), strict=True))
+        self._check_slots({0: self._slot_0(), **expected}, fetch)
+
+    def report(self) -> dict[str, Any]:
+        """The fields of the record's `Check` that are this checker's to fill."""
+        return {
+            "seed": self.seed,
+            "slots": self.worst.slots,
+            "tokens": self.worst.lines,
+            "error": self.worst.error,
+            "tolerance": self.tolerance.element,
+            "gain": self.worst.gain,
+            "gain_tolerance": self.tolerance.gain,
+            "gain_mean": self.worst.gain_mean,
+            "reason": self.reason,
+        }
+
+    def _slot_0(self) -> Expected:
+        if self._first is None:
+            self._first = self.problem.reference(0)
+            self._norms = {name: _source_norms(parts) for name, parts in self._first.contributions.items()}
+        return self._first
+
+    def _draw(self, slot: int, random: np.random.Generator) -> dict[str, np.ndarray]:
+        """Lines per output that meet every active expert of the slot, and some more."""
+        drawn = {}
+        for name, shape in self.problem.outputs.items():
+            if name in ("ids", "weights"):
+                continue
+            line, source = self.problem.sources(slot, name)
+            order = random.permutation(len(line))
+            _, first = np.unique(source[order], return_index=True)
+            extra = random.permutation(shape[0])[:DRAWN_AT_LEAST]
+            drawn[name] = np.unique(np.concatenate([line[order][first], extra]).astype(np.int64))
+        return drawn
+
+    def _check_slots(
+        self, expected: Mapping[int, Expected], fetch: Callable[[int], Mapping[str, np.ndarray]]
+    ) -> None:
+        gains: list[tuple[np.ndarray, np.ndarray]] = []
+        try:
+            for slot, one in expected.items():
+                gains += self._check_slot(slot, one, fetch(slot))
+            self._check_means(gains)
+        except WrongAnswer as error:
+            self.reason = str(error)
+            raise
+        self.worst.slots = max(self.worst.slots, len(expected))
+
+    def _check_slot(
+        self, slot: int, expected: Expected, outputs: Mapping[str, np.ndarray]
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
+        missing = set(self.problem.outputs) - set(outputs)
+        if missing:
+            raise WrongAnswer(f"slot {slot}: output {sorted(missing)[0]!r} is missing")
+        for name, shape in self.problem.outputs.items():
+            if tuple(outputs[name].shape) != shape:
+                raise WrongAnswer(f"slot {slot}: {name} has shape {tuple(outputs[name].shape)}, not {shape}")
+        if expected.ids is not None:
+            self._check_routing(slot, expected, outputs)
+        gains = []
+        for name, lines in expected.lines.items():
+            found = np.asarray(outputs[name], dtype=np.float64)
+            self._check_norms(f"slot {slot} {name}", found, expected.routed[name], name)
+            gains.append(self._check_lines(f"slot {slot} {name}", lines, found[lines], expected, name))
+        return gains
+
+    def _check_routing(self, slot: int, expected: Expected, outputs: Mapping[str, np.ndarray]) -> None:
+        """Selected experts as sets, weights expert by expert."""
+        ids, weights = np.asarray(outputs["ids"]), np.asarray(outputs["weights"], dtype=np.float64)
+        assert expected.ids is not None
+        assert expected.weights is not None
+        want, got = np.argsort(expected.ids, axis=1), np.argsort(ids, axis=1)
+        wrong = (np.take_along_axis(ids, got, 1) != np.take_along_axis(expected.ids, want, 1)).any(axis=1)
+        if wrong.any():
+            token = int(wrong.argmax())
+            chosen = sorted(ids[token].tolist())
+            raise WrongAnswer(
+                f"slot {slot} token {token}: selected experts {chosen}, planned {sorted(expected.ids[token].tolist())}"
+                f" ({int(wrong.sum())} of {len(wrong)} tokens differ)"
+            )
+        reference = np.take_along_axis(expected.weights, want, 1)
+        error = np.abs(np.take_along_axis(weights, got, 1) - reference) / reference
+        self._within(error.max(axis=1), self.tolerance.routing, f"slot {slot} routing weights of token", None)
+
+    def _within(self, errors: np.ndarray, bound: float, what: str, lines: np.ndarray | None) -> None:
+        """Raises WrongAnswer at the largest error above the bound (NaN counts as above)."""
+        bad = ~(errors <= bound)
+        if bad.any():
+            worst = int(np.where(np.isnan(errors), np.inf, errors).argmax())
+            line = worst if lines is None else int(lines[worst])
+            raise WrongAnswer(f"{what} {line}: error {errors[worst]:.3g}, tolerance {bound:.3g} ({int(bad.sum())} of {bad.size} lines)")
+
+    def _check_norms(self, where: str, found: np.ndarray, routed: tuple[np.ndarray, ...], name: str) -> None:
+        norms = np.sqrt((found**2).sum(axis=1))
+        if not np.isfinite(norms).all():
+            raise WrongAnswer(f"{where}: line {int((~np.isfinite(norms)).argmax())} is not finite")
+        line, source, weight = routed
+        known = self._norms[name]
+        mean = float(np.mean(list(known.values())))
+        square = np.array([known.get(int(one), mean) for one in source]) * weight**2
+        predicted = np.sqrt(np.bincount(line, weights=square, minlength=len(found)))
+        ratio = np.maximum(norms / predicted, predicted / np.maximum(norms, 1e-300))
+        self._within(ratio, NORM_FACTOR, f"{where}: norm against the predicted one (or its inverse) of line", None)
+
+    def _check_lines(
+        self, where: str, lines: np.ndarray, found: np.ndarray, expected: Expected, name: str
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Elements and gains of the compared lines; returns (source, gain error) of every contribution."""
+        parts, reference = expected.contributions[name], expected.values[name]
+        power = np.bincount(parts.row, weights=(parts.parts**2).mean(axis=1), minlength=len(lines))
+        error = (np.abs(found - reference) / (np.abs(reference) + np.sqrt(power)[:, None])).max(axis=1)
+        self.worst.error = max(self.worst.error, float(np.max(error, initial=0.0)))
+        self._within(error, self.tolerance.element, f"{where} line", lines)
+        gains = gain_errors(parts, found - reference)
+        self.worst.gain = max(self.worst.gain, float(np.max(np.abs(gains), initial=0.0)))
+        self._within(np.abs(gains), self.tolerance.gain, f"{where}: gain of an expert's contribution to line", lines[parts.row])
+        self.worst.lines += len(lines)
+        return parts.source, gains
+
+    def _check_means(self, gains: list[tuple[np.ndarray, np.ndarray]]) -> None:
+        """The mean gain error of each expert over all its contributions."""
+        if not gains:
+            return
+        source = np.concatenate([one for one, _ in gains]) + 1
+        count = np.bincount(source)
+        mean = np.abs(np.bincount(source, weights=np.concatenate([gain for _, gain in gains]))) / np.maximum(count, 1)
+        share = mean / self.tolerance.gain_mean(np.maximum(count, 1))
+        self.worst.gain_mean = max(self.worst.gain_mean, float(share.max()))
+        if share.max() > 1.0:
+            worst = int(share.argmax())
+            who = "the shared expert" if worst == 0 else f"local expert {worst - 1}"
+            raise WrongAnswer(f"mean gain error of {who} over {count[worst]} contributions is {mean[worst]:.3g}")
+
+
+def gain_errors(parts: Contribution, error: np.ndarray) -> np.ndarray:
+    """Least-squares gain error of every contribution: error[line] ~ sum_i delta_i parts_i. [len(parts.row)]."""
+    gains = np.zeros(len(parts.row))
+    order = np.argsort(parts.row, kind="stable")
+    count = np.bincount(parts.row, minlength=len(error))
+    start = np.cumsum(count) - count
+    for size in np.unique(count[count > 0]):
+        lines = np.flatnonzero(count == size)
+        members = order[start[lines][:, None] + np.arange(size)]
+        stack = parts.parts[members]
+        gram = stack @ stack.transpose(0, 2, 1)
+        moment = (stack @ error[lines][:, :, None])[:, :, 0]
+        gains[members] = np.linalg.solve(gram, moment[:, :, None])[:, :, 0]
+    return gains
+
+
+def _source_norms(parts: Contribution) -> dict[int, float]:
+    """Mean squared norm of each source's output, its routing weight taken out."""
+    square = (parts.parts**2).sum(axis=1) / parts.weight**2
+    return {int(one): float(square[parts.source == one].mean()) for one in np.unique(parts.source)}
