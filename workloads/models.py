@@ -125,7 +125,8 @@ def _mend(error: str) -> str:
     if what.startswith("Invalid enum value"):
         allowed = get_args(CHOICES[place.rpartition(".")[2]])
         return f"key {place!r}:{what.removeprefix('Invalid enum value')} is not one of {', '.join(allowed)}"
-    return f"key {place!r}: {what[:1].lower()}{what[1:]}: correct it"
+    what = what[:1].lower() + what[1:].replace("`", "'")
+    return f"key {place!r}: {what}: correct it" if place else f"{what}: correct it"
 
 
 def _in(place: str) -> str:

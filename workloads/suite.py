@@ -112,9 +112,15 @@ def check_known(case: Case) -> None:
 
 def check_workload(name: str) -> None:
     """Raises UserError with the names that come close, unless there is a workload of that name (without variants)."""
-    names = workload_names()
+    names = _workload_names()
     if name not in names:
         raise UserError(f"unknown workload {name!r}: {closest(name, names)}")
+
+
+@cache
+def _workload_names() -> tuple[str, ...]:
+    """Looking through the installed packages takes milliseconds, and this is asked for every case."""
+    return tuple(workload_names())
 
 
 def _read(path: Path, shown: str) -> Suite:
