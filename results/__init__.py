@@ -9,7 +9,7 @@ __all__ = [
     "Estimate",
     "RunFile",
     "Writer",
-    "compare",
+    "compare_runs",
     "comparison_table",
     "estimate",
     "load",
@@ -26,7 +26,7 @@ _HOME = {
     "Estimate": "results.statistics",
     "RunFile": "results.store",
     "Writer": "results.store",
-    "compare": "results.compare",
+    "compare_runs": "results.compare:compare",
     "comparison_table": "results.tables",
     "estimate": "results.statistics",
     "load": "results.tidy",
@@ -44,4 +44,5 @@ def __getattr__(name: str) -> Any:
     """Imports a public name when it is first asked for."""
     if name not in _HOME:
         raise AttributeError(f"module 'results' has no attribute {name!r}")
-    return getattr(import_module(_HOME[name]), name)
+    module, _, attribute = _HOME[name].partition(":")
+    return getattr(import_module(module), attribute or name)

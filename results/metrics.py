@@ -120,8 +120,7 @@ def device_id(run_file: RunFile, target: str) -> str:
 
 def device_name(run_file: RunFile, target: str) -> str | None:
     """Name of a target's device as its runtime reported it."""
-    device = _facts(run_file, target).get("device")
-    found = device.get("name") if isinstance(device, dict) else device
+    found = _facts(run_file, target).get("name")
     return str(found) if found else None
 
 
@@ -197,8 +196,11 @@ class _Derivation:
 
     @cached_property
     def sheet(self) -> hardware.Device | None:
-        name = device_name(self.run_file, self.measurement.target)
-        return hardware.find(name) if name else None
+        # Not every runtime can name its device; another one of the run on the same device may.
+        run_file, here = self.run_file, device_id(self.run_file, self.measurement.target)
+        same = [target for target in run_file.run.targets if device_id(run_file, target) == here]
+        names = [device_name(run_file, target) for target in same]
+        return next((found for name in names if name and (found := hardware.find(name))), None)
 
     @property
     def mfu(self) -> float | None:

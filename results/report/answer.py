@@ -51,8 +51,9 @@ def answer(run_file: RunFile) -> Answer:
 
 def machine_name(run_file: RunFile) -> str:
     """The accelerators of the run, else its CPU with the number of cores."""
-    names = [device_name(run_file, target) for target in run_file.run.targets]
-    devices = dict.fromkeys(name for name in names if name and name.lower() != "cpu")
+    named = {target: device_name(run_file, target) for target in run_file.run.targets}
+    # A runtime that cannot name its device repeats the target's own word (`cuda`), which says nothing.
+    devices = dict.fromkeys(name for target, name in named.items() if name and name not in target)
     machine = run_file.run.environment.get("machine", {})
     cores = machine.get("cores_usable") or machine.get("cores_logical")
     cpu = f"{machine.get('cpu', 'this CPU')}" + (f", {cores} cores" if cores else "")

@@ -13,7 +13,7 @@ OLMOE = "moe-layer/olmoe-1b-7b/ep1/t16/fp32/zipf1.0/latency"
 
 def run_header(targets: Iterable[str] = ("torch:cpu", "ort:cpu"), **changes: Any) -> record.Run:
     """A header of two targets on one CPU."""
-    device = {"device": {"name": "cpu", "unit": "host"}, "device_id": "cpu"}
+    device = {"name": "Test CPU", "unit": "host", "device_id": "cpu"}
     fields: dict[str, Any] = {
         "schema_version": record.SCHEMA_VERSION,
         "method_version": record.METHOD_VERSION,
@@ -24,7 +24,10 @@ def run_header(targets: Iterable[str] = ("torch:cpu", "ort:cpu"), **changes: Any
         "targets": list(targets),
         "options": {"precision": 0.01},
         "plan": [[OLMOE, target] for target in targets],
-        "environment": {"cpu": "Test CPU", "cores": 2, "targets": {target: device for target in targets}},
+        "environment": {
+            "machine": {"cpu": "Test CPU", "cores_usable": 2},
+            "targets": {target: device for target in targets},
+        },
     }
     return record.Run(**(fields | changes))
 

@@ -6,7 +6,7 @@ from tests.results.conftest import WriteRun, ceilings, failed, measurement, run_
 
 
 def gpu_header(name: str) -> record.Run:
-    facts = {"device": {"name": name, "unit": "gpu"}, "device_id": "gpu-0"}
+    facts = {"name": name, "unit": "gpu", "device_id": "gpu-0"}
     return run_header(["torch:cuda"], environment={"targets": {"torch:cuda": facts}})
 
 
@@ -79,6 +79,14 @@ def test_mfu_and_mbu_are_against_the_datasheet(write_run: WriteRun) -> None:
     assert found
     assert found.mfu_ratio == pytest.approx(0.032 / 19.5)
     assert found.mbu_ratio == pytest.approx(4 / 2039)
+
+
+def test_a_runtime_that_cannot_name_its_device_borrows_the_name(write_run: WriteRun) -> None:
+    facts = {"torch:cuda": {"device_id": "cuda:0", "name": "NVIDIA A100-SXM4-80GB"}, "ort:cuda": {"device_id": "cuda:0"}}
+    header = run_header(["torch:cuda", "ort:cuda"], environment={"targets": facts})
+    line = measurement(target="ort:cuda")
+    found = m.metrics(write_run(line, header=header), line)
+    assert found and found.mfu_ratio == pytest.approx(0.032 / 19.5)
 
 
 @pytest.mark.parametrize("name", ["Abacus 3000", "cpu"])

@@ -55,6 +55,13 @@ def test_the_headline_is_the_claimed_models_layer_at_most_tokens(write_run: Writ
     assert found.label == "compute only, without dispatch and combine"
 
 
+def test_the_machine_is_its_accelerators_else_its_cpu(write_run: WriteRun) -> None:
+    assert answer(write_run(measurement())).machine == "Test CPU, 2 cores"
+    facts = {"torch:cuda": {"name": "NVIDIA H200"}, "ort:cuda": {"name": "cuda"}}
+    header = run_header(list(facts), environment={"machine": {"cpu": "Test CPU"}, "targets": facts})
+    assert answer(write_run(failed(), header=header, name="gpu")).machine == "NVIDIA H200"
+
+
 def test_a_faster_exact_implementation_is_the_headline_not_the_portable_one(write_run: WriteRun) -> None:
     fast = measurement(500_000, implementation="grouped", division="closed")
     cheat = measurement(100_000, implementation="cheap", division="open")
