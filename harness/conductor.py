@@ -168,7 +168,7 @@ def _same_devices(job: Job, offers: Sequence[Offer]) -> None:
     reported = job.before.run.environment.get("targets", {})
     for offer in offers:
         before = reported.get(offer.target, {})
-        for key in ("device", "device_id", "runtime", "runtime_version", "driver"):
+        for key in ("name", "device_id", "runtime", "runtime_version", "driver"):
             if key in before and before[key] != offer.describe.get(key):
                 was, now = before[key], offer.describe.get(key)
                 raise UserError(f"{key} of {offer.target} was {was!r} and is {now!r} here: start a new file")
@@ -194,6 +194,7 @@ def _environment(job: Job, offers: Sequence[Offer]) -> dict[str, Any]:
     interpreters = {target.recorded: target.interpreter is not None for target in job.targets}
     targets = {
         offer.target: {
+            "device": offer.describe.get("name"),
             **offer.describe,
             "facts": dict(offer.facts),
             "clock": offer.clock,

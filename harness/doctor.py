@@ -108,4 +108,4 @@ def _open(name: str) -> Finding:
         return Finding(name, False, reason=reason)
     about = dict(offer.describe)
     runtime = " ".join(str(about[key]) for key in ("runtime", "runtime_version") if key in about) or offer.facts["runtime"]
-    return Finding(name, True, device=str(about.get("device", offer.facts["device_type"])), runtime=runtime, describe=about)
+    return Finding(name, True, device=str(about.get("name", offer.facts["device_type"])), runtime=runtime, describe=about)

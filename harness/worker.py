@@ -57,7 +57,7 @@ class _Worker:
         self._ops[request["op"]](request)
 
     def _tell(self, event: dict[str, Any]) -> None:
-        data = msgspec.json.encode(event) + b"\n"
+        data = msgspec.json.encode(event, enc_hook=str) + b"\n"  # targets may describe themselves in types of their own
         while data:
             data = data[self._events.write(data) :]
 

@@ -7,7 +7,6 @@ The variant `+vast` needs more memory than there is unless shared by 16 ranks or
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -15,16 +14,9 @@ from workloads.case import Case
 from workloads.models import model
 from workloads.problem import SLOTS, Contribution, Cost, Expected, Lines, Problem, input_digest
 from workloads.registry import register_workload
+from workloads.sizes import Sizes
 
 PRIMES = np.array([2.0, 3.0, 5.0, 7.0])
-
-
-@dataclass(frozen=True)
-class DrillDims:
-    hidden: int = 4
-    inner: int = 4
-    shared_inner: int = 0
-    dense_inner: int = 0
 
 
 class Drill:
@@ -43,7 +35,7 @@ class Drill:
         return Problem(
             case=case,
             model=model(case.model),
-            dims=DrillDims(),
+            sizes=Sizes(case.tokens, 4, inner=4),
             weights={},
             ring=ring,
             outputs={"y": (case.tokens, 4)},

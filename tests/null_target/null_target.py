@@ -73,8 +73,8 @@ class NullTarget:
 
     def describe(self) -> dict[str, Any]:
         return {
-            "device": f"null {self.device}",
-            "device_id": f"null-{self.device}-{os.environ.get('MOEMARK_NULL_ID', os.getppid())}",
+            "name": f"null {self.device}",
+            "device_id": f"null-{self.device}",
             "runtime": "null",
             "runtime_version": "0.0.0",
             "tf32": os.environ.get("NVIDIA_TF32_OVERRIDE"),

@@ -1,0 +1,254 @@
+"""The command line: arguments and printing, nothing else. Imports wait inside the commands, so that --help is instant."""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from results.store import RunFile
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="moemark",
+    help="How fast this machine runs Mixture-of-Experts work, and how that compares with another machine.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document instead of tables.")]
+Runs = Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run files (.jsonl).")]
+
+
+class Kind(StrEnum):
+    """What `list` can list."""
+
+    models = "models"
+    suites = "suites"
+    workloads = "workloads"
+    targets = "targets"
+    implementations = "implementations"
+
+
+def main() -> None:
+    """The command `moemark`. Exits with the codes of the design: a user's mistake is one line on stderr and 2."""
+    sys.exit(_exit_code())
+
+
+def _exit_code() -> int:
+    from workloads.case import UserError
+
+    mistakes = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+    try:
+        return int(app(standalone_mode=False) or 0)
+    except UserError as error:
+        return _mistake(str(error))
+    except (KeyboardInterrupt, typer.Abort):
+        return 130
+    except mistakes as error:
+        return _mistake(f"{error.format_message()} (see moemark --help)")  # type: ignore[attr-defined]
+
+
+def _mistake(text: str) -> int:
+    print(f"moemark: {' '.join(text.split())}", file=sys.stderr)
+    return 2
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from harness.environment import moemark_version
+
+        print(f"moemark {moemark_version()}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def _top(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+@app.command()
+def devices(as_json: AsJson = False) -> None:
+    """What can run here; for the rest, what is missing."""
+    from dataclasses import asdict
+
+    from harness import doctor, printing
+
+    rows = [asdict(finding) for finding in doctor.examine()]
+    if as_json:
+        return printing.print_json("targets", rows)
+    usable = [row for row in rows if row["usable"]]
+    print(printing.table_of("Can run here", usable, ("target", "device", "runtime")).text())
+    for row in rows:
+        if not row["usable"]:
+            print(f"\n{row['target']} cannot run here: {row['reason']}")
+
+
+@app.command("list")
+def list_(kind: Annotated[Kind, typer.Argument(help="What to list.")], as_json: AsJson = False) -> None:
+    """Models, suites, workloads, kinds of targets, or implementations."""
+    from harness import printing
+    from harness.listing import LISTINGS
+
+    listing = LISTINGS[kind.value]
+    rows = listing.rows()
+    if as_json:
+        return printing.print_json(kind.value, rows)
+    print(printing.table_of(f"{len(rows)} {kind.value}", rows, listing.columns).text())
+
+
+def _seconds(text: str) -> float:
+    return _understood("seconds", text)
+
+
+def _fraction(text: str) -> float:
+    return _understood("fraction", text)
+
+
+def _understood(unit: str, text: str) -> float:
+    from harness import units
+
+    try:
+        return float(getattr(units, unit)(text))
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+@app.command()
+def run(
+    words: Annotated[list[str] | None, typer.Argument(metavar="[SUITE|PATTERN]...", help="What to run.")] = None,
+    target: Annotated[list[str] | None, typer.Option(help="KIND:DEVICE[?option=value][@INTERPRETER]; may repeat.")] = None,
+    implementation: Annotated[list[str] | None, typer.Option(help="Only this one; may repeat.")] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Where the record goes.")] = None,
+    resume: Annotated[bool, typer.Option(help="Finish the file of -o.")] = False,
+    force: Annotated[bool, typer.Option(help="Replace the file of -o.")] = False,
+    precision: Annotated[float | None, typer.Option(parser=_fraction, metavar="SHARE", help="Stop at this interval: 1%.")] = None,
+    budget: Annotated[float | None, typer.Option(parser=_seconds, metavar="TIME", help="Most sampling a measurement: 10s.")] = None,
+    timeout: Annotated[float | None, typer.Option(parser=_seconds, metavar="TIME", help="From the first timed call: 120s.")] = None,
+    prepare_timeout: Annotated[float | None, typer.Option(parser=_seconds, metavar="TIME", help="For preparing: 900s.")] = None,
+    require_device: Annotated[bool, typer.Option(help="Refuse to run without an accelerator.")] = False,
+    shared_host: Annotated[bool, typer.Option(help="Let waiting threads sleep: for machines with neighbours.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Measure a suite or patterns on targets, write the record, print the tables."""
+    from harness.job import Ask
+    from harness.printing import observer_for_stderr
+    from harness.running import start
+    from workloads.case import UserError
+
+    if resume and force:
+        raise UserError("--resume finishes a file and --force replaces it: choose one")
+    given: dict[str, Any] = {"precision": precision, "budget_s": budget, "timeout_s": timeout}
+    given |= {"prepare_timeout_s": prepare_timeout, "implementations": tuple(implementation or ()) or None}
+    given |= {"shared_host": shared_host or None}
+    options = {name: value for name, value in given.items() if value is not None}
+    ask = Ask(tuple(words or ()), tuple(target or ()), options, output, force, require_device)
+    job, outcome = start(ask, resume, observer_for_stderr())
+    _print_run(job.output, as_json)
+    raise typer.Exit(outcome.exit_code)
+
+
+def _print_run(path: Path, as_json: bool) -> None:
+    """The show table, the targets side by side, and on standard error where the record is."""
+    from harness import printing
+    from results.compare import targets_side_by_side
+    from results.store import read
+    from results.tables import show_table, targets_table
+    from results.tidy import tidy_rows
+
+    run_file = read(path)
+    if as_json:
+        printing.print_json("measurements", tidy_rows(run_file))
+    else:
+        print(show_table(run_file).text())
+        together = targets_table(targets_side_by_side(run_file))
+        if together.sections:
+            print(f"\n{together.text()}")
+    print(f"record: {path}", file=sys.stderr)
+
+
+@app.command()
+def show(
+    runs: Runs,
+    where: Annotated[list[str] | None, typer.Option(help="KEY=TEXT or KEY!=TEXT, * for any text; may repeat.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """The table of a run again."""
+    from harness import printing
+    from harness.filtering import chosen
+    from results.store import read
+    from results.tables import show_table
+    from results.tidy import tidy_rows
+
+    files = [_warned(read(path)) for path in runs]
+    kept = [chosen(tidy_rows(file), where or []) for file in files]
+    if as_json:
+        return printing.print_json("measurements", [row for rows in kept for row, keep in rows if keep])
+    for number, (file, rows) in enumerate(zip(files, kept, strict=True)):
+        measurements = [line for line, (_, keep) in zip(file.measurements, rows, strict=True) if keep]
+        print(("\n" if number else "") + show_table(file, measurements).text())
+
+
+@app.command()
+def compare(
+    base: Annotated[Path, typer.Argument(metavar="BASE", help="The run to compare with.")],
+    new: Annotated[list[Path], typer.Argument(metavar="NEW...", help="One run or more.")],
+    threshold: Annotated[float, typer.Option(parser=_fraction, metavar="SHARE", help="Smallest change that counts.")] = 0.01,
+    same: Annotated[float, typer.Option(parser=_fraction, metavar="SHARE", help="Inside this it is the same.")] = 0.02,
+    as_json: AsJson = False,
+) -> None:
+    """Ratio, interval and verdict of every case that both runs have."""
+    from harness import printing
+    from results.compare import Margins, comparison_rows
+    from results.compare import compare as compare_runs
+    from results.store import read
+    from results.tables import comparison_table
+
+    first = _warned(read(base))
+    found = [compare_runs(first, _warned(read(path)), Margins(threshold, same)) for path in new]
+    if as_json:
+        return printing.print_json("comparisons", [row for one in found for row in comparison_rows(one)])
+    print("\n\n".join(comparison_table(one).text() for one in found))
+
+
+@app.command()
+def report(
+    runs: Runs,
+    output: Annotated[Path, typer.Option("-o", "--output", help="The page to write.")] = Path("report.html"),
+    as_json: AsJson = False,
+) -> None:
+    """One self-contained HTML page."""
+    from harness import printing
+    from results.report import write_report
+    from results.store import read
+
+    path = write_report([_warned(read(run_path)) for run_path in runs], output)
+    if as_json:
+        return printing.print_json("reports", [{"path": str(path)}])
+    print(f"report: {path}", file=sys.stderr)
+
+
+@app.command()
+def schema(as_json: AsJson = False) -> None:
+    """JSON Schema of the lines of a record (always JSON)."""
+    import json
+
+    from results.store import schema as record_schema
+
+    print(json.dumps(record_schema(), indent=1, ensure_ascii=False))
+
+
+def _warned(run_file: RunFile) -> RunFile:
+    if run_file.warning:
+        print(f"moemark: {run_file.warning}", file=sys.stderr)
+    return run_file

@@ -1,0 +1,91 @@
+"""What there is: models, suites, workloads, targets, implementations, each as rows of plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["LISTINGS", "Listing"]
+
+
+@dataclass(frozen=True)
+class Listing:
+    """How one kind is listed: its rows, and which of their keys the table shows (JSON has all)."""
+
+    rows: Callable[[], list[dict[str, Any]]]
+    columns: tuple[str, ...]
+
+
+def _models() -> list[dict[str, Any]]:
+    from workloads.models import models, parameters
+
+    rows = []
+    for entry in models().values():
+        counts = parameters(entry)
+        rows.append(
+            {
+                "model": entry.id,
+                "hidden": entry.hidden_size,
+                "experts": entry.num_experts,
+                "top-k": entry.experts_per_token,
+                "width": entry.moe_intermediate_size,
+                "shared": entry.shared_intermediate_size or None,
+                "layers": entry.num_layers,
+                "total B": round(counts.total / 1e9, 2),
+                "active B": round(counts.active / 1e9, 2),
+                "router": entry.router,
+                "activation": entry.activation,
+                "source": entry.source,
+            }
+        )
+    return rows
+
+
+def _suites() -> list[dict[str, Any]]:
+    from workloads.suite import load_suite, shipped_suites
+
+    suites = [load_suite(name) for name in shipped_suites()]
+    return [
+        {"suite": suite.name, "cases": len(suite.cases), "budget_s": suite.budget_s, "title": suite.title, "answers": suite.answers}
+        for suite in suites
+    ]
+
+
+def _workloads() -> list[dict[str, Any]]:
+    from workloads.registry import implementations_of, workload_names, workload_of
+
+    rows = []
+    for name in workload_names():
+        workload = workload_of(name)
+        about = (type(workload).__doc__ or "").strip().splitlines()
+        runtimes = sorted({entry.runtime for entry in implementations_of(name)})
+        first = about[0] if about else ""
+        rows.append({"workload": name, "version": workload.version, "runtimes": runtimes, "about": first})
+    return rows
+
+
+def _targets() -> list[dict[str, Any]]:
+    from harness.targets import OWN_TARGETS, target_kinds
+
+    kinds = target_kinds()
+    return [{"kind": kind, "own": kind in OWN_TARGETS, "class": where} for kind, where in kinds.items()]
+
+
+def _implementations() -> list[dict[str, Any]]:
+    from workloads.registry import implementations_of, workload_names
+
+    return [
+        {"workload": name, "runtime": entry.runtime, "implementation": entry.name, "division": entry.division}
+        for name in workload_names()
+        for entry in implementations_of(name)
+    ]
+
+
+LISTINGS = {
+    "models": Listing(_models, ("model", "hidden", "experts", "top-k", "width", "shared", "layers", "total B", "active B")),
+    "suites": Listing(_suites, ("suite", "cases", "budget_s", "title")),
+    "workloads": Listing(_workloads, ("workload", "version", "runtimes", "about")),
+    "targets": Listing(_targets, ("kind", "own", "class")),
+    "implementations": Listing(_implementations, ("workload", "runtime", "implementation", "division")),
+}
