@@ -45,6 +45,14 @@ def cases(draw: st.DrawFn) -> Case:
     )
 
 
+def parsed_or_refused(text: str) -> str:
+    """The id that a text is read as, or the user's mistake."""
+    try:
+        return Case.parse(text).id
+    except UserError as error:
+        return str(error)
+
+
 @given(cases())
 def test_a_case_reads_back_from_its_id(case: Case) -> None:
     assert Case.parse(case.id) == case
@@ -57,19 +65,15 @@ def test_two_cases_share_an_id_only_if_they_are_equal(one: Case, other: Case) ->
 
 @given(st.text(max_size=80))
 def test_any_text_is_a_case_of_that_very_id_or_a_users_mistake_in_one_line(text: str) -> None:
-    try:
-        assert Case.parse(text).id == text
-    except UserError as error:
-        assert "\n" not in str(error)
+    said = parsed_or_refused(text)
+    assert said == text or (said.startswith("case ") and "\n" not in said)
 
 
 @given(cases(), st.integers(0, 200), st.characters())
 def test_a_changed_letter_never_gives_another_spelling_of_a_case(case: Case, at: int, letter: str) -> None:
     changed = case.id[:at] + letter + case.id[at + 1 :]
-    try:
-        assert Case.parse(changed).id == changed
-    except UserError as error:
-        assert repr(changed) in str(error)
+    said = parsed_or_refused(changed)
+    assert said == changed or repr(changed) in said
 
 
 def test_the_segments_of_an_id_are_the_fields_of_the_case() -> None:
