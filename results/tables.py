@@ -185,7 +185,7 @@ def _side_row(entry: Entry, notes: _Notes) -> tuple[str, ...]:
 def _pair_row(pair: Pair, notes: _Notes) -> tuple[str, ...]:
     times = (_cell(pair.base), _cell(pair.new))
     mark = f" {notes.mark(pair.reason)}" if pair.reason else ""
-    warned = f" ({', '.join(pair.warnings)})" if pair.warnings else ""
+    warned = f" {notes.mark('warnings: ' + ', '.join(pair.warnings))}" if pair.warnings else ""
     if pair.ratio is None:
         return (pair.target, pair.implementation, *times, "", "", "not comparable" + mark)
     low_high = f"{change(pair.ratio.low)} .. {change(pair.ratio.high)}"

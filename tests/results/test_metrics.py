@@ -82,7 +82,8 @@ def test_mfu_and_mbu_are_against_the_datasheet(write_run: WriteRun) -> None:
 
 
 def test_a_runtime_that_cannot_name_its_device_borrows_the_name(write_run: WriteRun) -> None:
-    facts = {"torch:cuda": {"device_id": "cuda:0", "name": "NVIDIA A100-SXM4-80GB"}, "ort:cuda": {"device_id": "cuda:0"}}
+    nameless = {"device_id": "cuda:0"}
+    facts = {"torch:cuda": nameless | {"name": "NVIDIA A100-SXM4-80GB"}, "ort:cuda": nameless}
     header = run_header(["torch:cuda", "ort:cuda"], environment={"targets": facts})
     line = measurement(target="ort:cuda")
     found = m.metrics(write_run(line, header=header), line)
