@@ -110,7 +110,7 @@ class Crew:
             raise Refused(str(death)) from None
         if "reason" in event:
             raise Refused(event["reason"])
-        return msgspec.convert(event["ceilings"], list[Ceiling])
+        return [msgspec.structs.replace(line, target=target) for line in msgspec.convert(event["ceilings"], list[Ceiling])]
 
     def release(self, target: str) -> None:
         """Has a worker give back the memory of its last case; one that is gone has done so."""

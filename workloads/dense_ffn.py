@@ -13,12 +13,12 @@ import numpy as np
 
 from workloads.activations import activation_of
 from workloads.case import Case
-from workloads.sizes import Sizes
 from workloads.experts import ffn_reference, ffn_torch, ffn_weights, onnx_ffn, unsupported_experts
 from workloads.models import Model, model
 from workloads.planting import hidden_noise
 from workloads.problem import DTYPE_BYTES, SLOTS, Contribution, Cost, Expected, Lines, Problem, input_digest
 from workloads.registry import Built, implementation, register_workload
+from workloads.sizes import Sizes
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -101,7 +101,9 @@ def routed_inputs(case: Case, model: Model, with_rows: bool) -> RoutedInputs:
     assert profile is not None, "the workload must have refused this profile"
     plan = draw(profile, group, case.tokens * case.ep, (case.seed,))
     rank = _measured_rank(plan, model.num_experts, case)
-    gate = gate_of(model.num_experts, model.hidden_size, bool(model.router_bias), bool(model.router_linear_bias), case.seed)
+    gate = gate_of(
+        model.num_experts, model.hidden_size, bool(model.router_bias), bool(model.router_linear_bias), case.seed
+    )
     maker = _SlotMaker(case, model, gate, group, plan, rank)
     slots = [maker.slot(number, with_rows and case.ep > 1) for number in range(SLOTS)]
     local = plan[plan // (model.num_experts // case.ep) == rank]

@@ -13,12 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from workloads.case import Case
-from workloads.sizes import Sizes
 from workloads.experts import (
     expert_weights,
     ffn_reference,
@@ -42,6 +42,7 @@ from workloads.router import (
     router_weights,
     torch_router,
 )
+from workloads.sizes import Sizes
 from workloads.weights import Weight
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ def _sizes(case: Case, about: Model, made: RoutedInputs) -> Sizes:
 
 def _outputs(case: Case, sizes: Sizes) -> dict[str, tuple[int, ...]]:
     routed = (sizes.tokens, sizes.experts_per_token)
-    outputs = {"ids": routed, "weights": routed}
+    outputs: dict[str, tuple[int, ...]] = {"ids": routed, "weights": routed}
     if case.ep == 1:
         return outputs | {"y": (sizes.tokens, sizes.hidden)}
     outputs["partial"] = (sizes.rows, sizes.hidden)
@@ -228,7 +229,7 @@ class _Reference:
             seen = np.concatenate([np.full(len(p.x), p.output != "partial") for p in pieces]).nonzero()[0]
             shared = ffn_reference(self.weights, "shared", self.model, 0, x[seen])
             joined = _joined(joined, Contribution(seen, np.full(len(seen), -1), np.ones(len(seen)), shared))
-        return [_cut(joined, first, last) for first, last in zip(starts, starts[1:], strict=False)]
+        return [_cut(joined, first, last) for first, last in pairwise(starts)]
 
 
 def _padded(array: np.ndarray, width: int, fill: float) -> np.ndarray:

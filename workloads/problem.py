@@ -118,7 +118,7 @@ def input_digest(weights: dict[str, Weight], ring: list[dict[str, np.ndarray]], 
 
     def add(name: str, array: np.ndarray, kind: str) -> None:
         state.update(f"{name}{list(array.shape)}{kind}".encode())
-        state.update(np.ascontiguousarray(array, dtype=kind))
+        state.update(np.ascontiguousarray(array, dtype=kind).data)
 
     for name, weight in sorted(weights.items()):
         if isinstance(weight, Tiled):

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workloads.case import Case
-from workloads.sizes import Sizes
 from workloads.inputs import routed_inputs, unsupported_routing
 from workloads.models import Model, model
 from workloads.planting import Gate
 from workloads.problem import DTYPE_BYTES, Cost, Expected, Problem, input_digest
 from workloads.registry import Built, implementation, register_workload
 from workloads.rules import rule_of
+from workloads.sizes import Sizes
 from workloads.weights import Pinned, Weight
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from decimal import Decimal
 
 import numpy as np
 
-from workloads.pinned import integers, permutation, stream
+from workloads.pinned import permutation, stream
 
 __all__ = [
     "Group",

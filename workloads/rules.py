@@ -37,7 +37,9 @@ class Rule:
 RULES: dict[str, Rule] = {}
 
 
-def rule(name: str, score: Score = "identity", grouped: bool = False) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def rule(
+    name: str, score: Score = "identity", grouped: bool = False
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Registers the decorated function `f(ops, logits, bias, model) -> (ids, weights)` under a `router` key."""
 
     def register(select: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,19 +1,19 @@
 """Suites: lists of cases in TOML, shipped (`workloads/suites/`) or anyone's (a path that ends in `.toml`).
 
-    title = "..."              what it is, for the list of suites
-    answers = "..."            the question that it answers
-    budget_s = 2.0             seconds of sampling per case, target and implementation (optional)
-    processes = 5              processes per target (optional, 1)
-    implementations = ["..."]  only these (optional)
+title = "..."              what it is, for the list of suites
+answers = "..."            the question that it answers
+budget_s = 2.0             seconds of sampling per case, target and implementation (optional)
+processes = 5              processes per target (optional, 1)
+implementations = ["..."]  only these (optional)
 
-    [[cases]]                  every combination of these lists; a single value needs no brackets
-    workload = ["moe-layer", "router"]
-    model = "olmoe-1b-7b"
-    ep = [1, 8, "8-median"]
-    tokens = [1, 16]
-    dtype = ["fp32", "bf16"]
-    routing = "balanced"
-    scenario = "latency"
+[[cases]]                  every combination of these lists; a single value needs no brackets
+workload = ["moe-layer", "router"]
+model = "olmoe-1b-7b"
+ep = [1, 8, "8-median"]
+tokens = [1, 16]
+dtype = ["fp32", "bf16"]
+routing = "balanced"
+scenario = "latency"
 """
 
 from __future__ import annotations

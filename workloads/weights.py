@@ -1,6 +1,6 @@
 """Weights as recipes: a target fills them on its device, the reference reads them without copying.
 
-A `Gate` is an ordinary pinned array (gates, biases; never tiled). A `Tiled` weight is a stack of matrices cut from one
+A `Pinned` weight is an ordinary array (gates, biases; never tiled). A `Tiled` weight is a stack of matrices cut from one
 random block, each matrix at an offset of its own: matrix m, flat element i = block[(offset[m] + i) mod BLOCK] * 2**-scale.
 """
 
@@ -18,6 +18,7 @@ from workloads import pinned
 __all__ = ["Pinned", "Tiled", "Weight", "doubled_block", "scale_for"]
 
 BELL_STD = 147.8
+STRIP = 64
 
 
 def scale_for(fan_in: int) -> int:
@@ -73,6 +74,18 @@ class Tiled:
         parts = [x @ view.T for _, _, view in self.chunks(matrix)]
         return np.ldexp(np.concatenate(parts, axis=1), -self.scale)
 
+    def transposed(self, matrix: int) -> np.ndarray:
+        """One matrix as (in, out): float32 [columns, rows], laid out a strip of rows at a time (fast in cache)."""
+        whole = _single_block(self.seed, self.scale)
+        out = np.empty((self.columns, self.rows), dtype=np.float32)
+        step = min(STRIP, pinned.BLOCK // self.columns)
+        for first in range(0, self.rows, step):
+            last = min(self.rows, first + step)
+            start = (self.offsets[matrix] + first * self.columns) % pinned.BLOCK
+            strip = whole[start : start + (last - first) * self.columns]
+            out[:, first:last] = strip.reshape(-1, self.columns).T
+        return out
+
 
 Weight = Pinned | Tiled
 
@@ -84,3 +97,10 @@ def doubled_block(seed: int) -> np.ndarray:
     whole = np.concatenate([once, once])
     whole.setflags(write=False)
     return whole
+
+
+@lru_cache(maxsize=2)
+def _single_block(seed: int, scale: int) -> np.ndarray:
+    """The weight block twice over, scaled, float32."""
+    once = np.ldexp(pinned.block(seed, "weights").astype(np.float32), -scale)
+    return np.concatenate([once, once])

@@ -9,7 +9,15 @@ from typing import Any
 
 from workloads.problem import DTYPE_BYTES, Problem
 
-__all__ = ["HOST_CLOCK", "cache_bytes", "cpu_description", "cpu_threads", "free_bytes", "give_back_memory", "working_bytes"]
+__all__ = [
+    "HOST_CLOCK",
+    "cache_bytes",
+    "cpu_description",
+    "cpu_threads",
+    "free_bytes",
+    "give_back_memory",
+    "working_bytes",
+]
 
 HOST_CLOCK = "host perf_counter_ns, submit to completion"
 RESERVE_BYTES = 512 << 20

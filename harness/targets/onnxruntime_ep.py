@@ -28,7 +28,7 @@ from workloads.pinned import BLOCK
 from workloads.problem import SLOTS, Problem
 from workloads.registry import Implementation, TargetFacts
 from workloads.rotation import copies_needed, is_cold
-from workloads.weights import Pinned, Tiled
+from workloads.weights import Tiled
 
 __all__ = ["OnnxRuntimeTarget"]
 
@@ -68,7 +68,11 @@ class OnnxRuntimeTarget:
 
     def describe(self) -> dict[str, Any]:
         """Provider, versions, threads and what the device is."""
-        about: dict[str, Any] = {"runtime": "onnxruntime", "runtime_version": ort.__version__, "provider": self._provider}
+        about: dict[str, Any] = {
+            "runtime": "onnxruntime",
+            "runtime_version": ort.__version__,
+            "provider": self._provider,
+        }
         about |= {"threads": self._threads, "spinning": self._spinning, "provider_options": self._options}
         about["libraries"] = {"onnx": onnx.__version__, "build": ort.get_build_info()[:200]}
         about["numerics"] = {"reduced_precision": "refused: inserted casts are audited"}
@@ -281,11 +285,15 @@ def _create_or_refuse(target: OnnxRuntimeTarget, kind: str) -> None:
     x = graph.input("x", (2, 16), "fp32")
     graph.output(graph.matmul(x, graph.weight("w", (16, 16)), 1.0), "y", (2, 16), "fp32")
     try:
-        session = target.session(graph.model().SerializeToString(), {"w": _value(np.ones((16, 16), np.float32), "fp32")})
+        session = target.session(
+            graph.model().SerializeToString(), {"w": _value(np.ones((16, 16), np.float32), "fp32")}
+        )
         session.run(None, {"x": np.ones((2, 16), np.float32)})
     except Unsupported as error:
         mend = MENDS.get(kind, "see `moemark devices`")
-        raise CannotRun(f"the {kind!r} provider of onnxruntime {ort.__version__} does not run here ({error}): {mend}") from error
+        raise CannotRun(
+            f"the {kind!r} provider of onnxruntime {ort.__version__} does not run here ({error}): {mend}"
+        ) from error
 
 
 def _initialiser(place: Placeholder, problem: Problem) -> Any:
@@ -293,16 +301,9 @@ def _initialiser(place: Placeholder, problem: Problem) -> Any:
     weight = problem.weights[place.weight]
     if isinstance(weight, Tiled):
         assert place.matrix is not None
-        return _value(_transposed(weight, place.matrix), place.dtype)
+        return _value(weight.transposed(place.matrix), place.dtype)
     values = weight.values if place.matrix is None else weight.values[place.matrix]
     return _value(np.ascontiguousarray(values.T) if place.transposed else values, place.dtype)
-
-
-def _transposed(weight: Tiled, matrix: int) -> np.ndarray:
-    out = np.empty((weight.columns, weight.rows), dtype=np.float32)
-    for first, last, view in weight.chunks(matrix):
-        np.ldexp(view.T, -weight.scale, out=out[:, first:last], casting="same_kind")
-    return out
 
 
 def _zeros(place: Placeholder, graph: Graph) -> Any:

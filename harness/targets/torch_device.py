@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from harness.targets import CannotRun, OutOfMemory, TargetName, Unsupported
-from harness.targets import host
+from harness.targets import CannotRun, OutOfMemory, TargetName, Unsupported, host
 from results.record import Ceiling, Placement
 from workloads.pinned import BLOCK, block
 from workloads.problem import Problem
@@ -132,7 +131,13 @@ class TorchTarget:
         moved = 4 * size
         return [
             self._ceiling("read", "fp32", [size], self._repeat(lambda: x.sum()), bytes=moved),
-            self._ceiling("read", "fp32", [size // 4096, 4096], self._repeat(lambda: torch.mv(matrix, vector, out=product)), bytes=moved),
+            self._ceiling(
+                "read",
+                "fp32",
+                [size // 4096, 4096],
+                self._repeat(lambda: torch.mv(matrix, vector, out=product)),
+                bytes=moved,
+            ),
             self._ceiling("copy", "fp32", [size], self._repeat(lambda: y.copy_(x)), bytes=2 * moved),
         ]
 
@@ -191,7 +196,7 @@ class TorchPrepared:
             torch.get_device_module(device).empty_cache()
 
 
-def _closed(slot: int) -> Mapping[str, Any]:
+def _closed(_slot: int) -> Mapping[str, Any]:
     raise RuntimeError("this case was closed")
 
 
@@ -311,7 +316,11 @@ def _has_grouped_mm(device: torch.device) -> bool:
 
 
 def _libraries() -> dict[str, str]:
-    versions = {"cuda": torch.version.cuda, "hip": getattr(torch.version, "hip", None), "git": torch.version.git_version}
+    versions = {
+        "cuda": torch.version.cuda,
+        "hip": getattr(torch.version, "hip", None),
+        "git": torch.version.git_version,
+    }
     found = {name: str(version) for name, version in versions.items() if version}
     found["mkldnn"] = str(torch.backends.mkldnn.is_available())
     found["mkl"] = str(torch.backends.mkl.is_available())

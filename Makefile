@@ -1,0 +1,48 @@
+# make bench   sets everything up, measures, prints the table, writes run and report to runs/
+# make test    sets everything up, runs the tests
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+.PHONY: bench test lint format clean golden
+.DELETE_ON_ERROR:
+
+# An interpreter that already has torch or onnxruntime (CUDA image, torch_npu, ROCm, onnxruntime-gpu) keeps it.
+$(STAMP): pyproject.toml constraints.txt constraints-torch.txt
+	@set -e; \
+	has() { $(PYTHON) -c "import importlib.util, sys; sys.exit(importlib.util.find_spec('$$1') is None)"; }; \
+	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || { echo "moemark needs Python 3.11 or newer: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 2; }; \
+	site=""; torch="torch,"; ort="ort,"; limits="-c constraints-torch.txt"; \
+	if has torch; then site="--system-site-packages"; torch=""; limits=""; echo "using this interpreter's own torch"; fi; \
+	if has onnxruntime; then site="--system-site-packages"; ort=""; echo "using this interpreter's own onnxruntime"; fi; \
+	if [ -n "$$site" ]; then limits="$$limits"; else limits="$$limits -c constraints.txt"; fi; \
+	echo "installing into $(VENV) ..."; \
+	$(PYTHON) -m venv $$site $(VENV); \
+	$(PIP) install --quiet $$limits -e ".[$$torch$${ort}dev]"; \
+	touch $(STAMP)
+
+bench: $(STAMP)
+	@mkdir -p runs; out=runs/bench-$$(date -u +%Y%m%dT%H%M%SZ); status=0; \
+	$(BIN)/moemark run -o $$out.jsonl || status=$$?; \
+	if [ -f $$out.jsonl ]; then $(BIN)/moemark report $$out.jsonl -o $$out.html; fi; \
+	exit $$status
+
+test: $(STAMP)
+	$(BIN)/python -m pytest
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(STAMP)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+golden: $(STAMP)
+	$(BIN)/python seeds/golden/pin.py
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
