@@ -106,7 +106,7 @@ def metrics(run_file: RunFile, measurement: Measurement) -> Metrics | None:
 def ceilings_of(run_file: RunFile, target: str) -> Ceilings:
     """The ceilings of a target's device, whichever target of the run reached them."""
     here = device_id(run_file, target)
-    lines = [line for line in run_file.ceilings if device_id(run_file, line.target) == here]
+    lines = [line for line in run_file.ceilings if line.device == here]
     formats = {line.dtype for line in lines if line.what == "gemm"}
     gemm = {name: _best(line for line in lines if line.what == "gemm" and line.dtype == name) for name in formats}
     moves = [line for line in lines if line.what != "gemm"]

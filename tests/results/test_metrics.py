@@ -1,3 +1,4 @@
+import msgspec
 import pytest
 
 from results import metrics as m
@@ -48,9 +49,8 @@ def test_the_ceiling_is_the_devices_whoever_reached_it(write_run: WriteRun) -> N
 
 
 def test_another_devices_ceiling_does_not_count(write_run: WriteRun) -> None:
-    here = {"device_id": "cpu"}
-    header = run_header(environment={"targets": {"torch:cpu": here, "ort:cpu": {"device_id": "gpu-0"}}})
-    run = write_run(*ceilings(), measurement(), header=header)
+    here, there = ceilings()[0], msgspec.structs.replace(ceilings()[1], device="cuda:0")
+    run = write_run(here, there, measurement())
     assert m.ceilings_of(run, "torch:cpu").gemm["fp32"].rate == pytest.approx(0.05)
 
 
