@@ -54,6 +54,11 @@ def test_another_devices_ceiling_does_not_count(write_run: WriteRun) -> None:
     assert m.ceilings_of(run, "torch:cpu").gemm["fp32"].rate == pytest.approx(0.05)
 
 
+def test_a_ceiling_is_the_fastest_sample(write_run: WriteRun) -> None:
+    line = msgspec.structs.replace(ceilings()[0], samples_ns=[4_000_000, 1_000_000, 3_000_000])
+    assert m.ceilings_of(write_run(line), "torch:cpu").gemm["fp32"].rate == pytest.approx(0.1)
+
+
 def test_a_case_above_its_ceiling_is_marked(write_run: WriteRun) -> None:
     run = write_run(*ceilings(), measurement(call_ns=380_000), measurement(call_ns=385_000))
     found = [m.metrics(run, line) for line in run.measurements]
