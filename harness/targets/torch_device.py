@@ -261,10 +261,11 @@ def _open(name: TargetName) -> torch.device:
     try:
         device = torch.device(name.device)
     except RuntimeError as error:
-        raise CannotRun(f"torch {torch.__version__} knows no device {name.device!r}: {_first_line(error)}") from error
+        kind = name.device.partition(":")[0]
+        raise CannotRun(f"torch {torch.__version__} knows no device {name.device!r}: {_mend(kind)}") from error
     if device.type == "cpu":
         return device
-    mend = MENDS.get(device.type, "install the package that brings this device to torch, and its driver")
+    mend = _mend(device.type)
     module = getattr(torch, device.type, None)
     if module is None or not hasattr(module, "is_available"):
         raise CannotRun(f"torch {torch.__version__} has no back-end for {device.type!r}: {mend}")
@@ -276,6 +277,10 @@ def _open(name: TargetName) -> torch.device:
     if hasattr(module, "set_device"):
         module.set_device(device.index or 0)
     return torch.device(device.type, device.index or 0)
+
+
+def _mend(kind: str) -> str:
+    return MENDS.get(kind, "install the package that brings this device to torch, and its driver")
 
 
 def _set_threads(options: dict[str, str]) -> None:
