@@ -203,8 +203,8 @@ def show(
 def compare(
     base: Annotated[Path, typer.Argument(metavar="BASE", help="The run to compare with.")],
     new: Annotated[list[Path], typer.Argument(metavar="NEW...", help="One run or more.")],
-    threshold: Annotated[float, typer.Option(parser=_fraction, metavar="SHARE", help="Smallest change that counts.")] = 0.01,
-    same: Annotated[float, typer.Option(parser=_fraction, metavar="SHARE", help="Inside this it is the same.")] = 0.02,
+    threshold: Annotated[float | None, typer.Option(parser=_fraction, metavar="SHARE", help="Change that counts: 1%.")] = None,
+    same: Annotated[float | None, typer.Option(parser=_fraction, metavar="SHARE", help="Inside it is the same: 2%.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Ratio, interval and verdict of every case that both runs have."""
@@ -214,8 +214,10 @@ def compare(
     from results.store import read
     from results.tables import comparison_table
 
+    given = {"threshold": threshold, "same": same}
+    margins = Margins(**{name: value for name, value in given.items() if value is not None})
     first = _warned(read(base))
-    found = [compare_runs(first, _warned(read(path)), Margins(threshold, same)) for path in new]
+    found = [compare_runs(first, _warned(read(path)), margins) for path in new]
     if as_json:
         return printing.print_json("comparisons", [row for one in found for row in comparison_rows(one)])
     print("\n\n".join(comparison_table(one).text() for one in found))
