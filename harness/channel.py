@@ -167,7 +167,9 @@ def _spawn(command: list[str], environment: dict[str, str], folder: CodeFolder, 
             start_new_session=True,
         )
     except OSError as error:
-        raise UserError(f"interpreter {command[0]!r} does not start ({error.strerror}): name a python after '@'") from None
+        raise UserError(
+            f"interpreter {command[0]!r} does not start ({error.strerror}): name a python after '@'"
+        ) from None
 
 
 def find_interpreter(name: str | None) -> str:

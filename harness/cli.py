@@ -44,14 +44,16 @@ def main() -> None:
 def _exit_code() -> int:
     from workloads.case import UserError
 
-    mistakes = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
     try:
         return int(app(standalone_mode=False) or 0)
     except UserError as error:
         return _mistake(str(error))
     except (KeyboardInterrupt, typer.Abort):
         return 130
-    except mistakes as error:
+    except Exception as error:
+        # The parser's own mistakes: typer brings its own copy of click, or uses click's, by its version.
+        if "ClickException" not in {kind.__name__ for kind in type(error).__mro__}:
+            raise
         return _mistake(f"{error.format_message()} (see moemark --help)")  # type: ignore[attr-defined]
 
 
@@ -60,19 +62,20 @@ def _mistake(text: str) -> int:
     return 2
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        from harness.environment import moemark_version
+def _print_version() -> None:
+    from harness.environment import moemark_version
 
-        print(f"moemark {moemark_version()}")
-        raise typer.Exit
+    print(f"moemark {moemark_version()}")
 
 
 @app.callback(invoke_without_command=True)
 def _top(
     context: typer.Context,
-    version: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")] = False,
+    version: Annotated[bool, typer.Option("--version", is_eager=True, help="Print the version.")] = False,
 ) -> None:
+    if version:
+        _print_version()
+        raise typer.Exit
     if context.invoked_subcommand is None:
         print(context.get_help())
 
@@ -127,15 +130,25 @@ def _understood(unit: str, text: str) -> float:
 @app.command()
 def run(
     words: Annotated[list[str] | None, typer.Argument(metavar="[SUITE|PATTERN]...", help="What to run.")] = None,
-    target: Annotated[list[str] | None, typer.Option(help="KIND:DEVICE[?option=value][@INTERPRETER]; may repeat.")] = None,
+    target: Annotated[
+        list[str] | None, typer.Option(help="KIND:DEVICE[?option=value][@INTERPRETER]; may repeat.")
+    ] = None,
     implementation: Annotated[list[str] | None, typer.Option(help="Only this one; may repeat.")] = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Where the record goes.")] = None,
     resume: Annotated[bool, typer.Option(help="Finish the file of -o.")] = False,
     force: Annotated[bool, typer.Option(help="Replace the file of -o.")] = False,
-    precision: Annotated[float | None, typer.Option(parser=_fraction, metavar="SHARE", help="Stop at this interval: 1%.")] = None,
-    budget: Annotated[float | None, typer.Option(parser=_seconds, metavar="TIME", help="Most sampling a measurement: 10s.")] = None,
-    timeout: Annotated[float | None, typer.Option(parser=_seconds, metavar="TIME", help="From the first timed call: 120s.")] = None,
-    prepare_timeout: Annotated[float | None, typer.Option(parser=_seconds, metavar="TIME", help="For preparing: 900s.")] = None,
+    precision: Annotated[
+        float | None, typer.Option(parser=_fraction, metavar="SHARE", help="Stop at this interval: 1%.")
+    ] = None,
+    budget: Annotated[
+        float | None, typer.Option(parser=_seconds, metavar="TIME", help="Most sampling a measurement: 10s.")
+    ] = None,
+    timeout: Annotated[
+        float | None, typer.Option(parser=_seconds, metavar="TIME", help="From the first timed call: 120s.")
+    ] = None,
+    prepare_timeout: Annotated[
+        float | None, typer.Option(parser=_seconds, metavar="TIME", help="For preparing: 900s.")
+    ] = None,
     require_device: Annotated[bool, typer.Option(help="Refuse to run without an accelerator.")] = False,
     shared_host: Annotated[bool, typer.Option(help="Let waiting threads sleep: for machines with neighbours.")] = False,
     as_json: AsJson = False,
@@ -203,8 +216,12 @@ def show(
 def compare(
     base: Annotated[Path, typer.Argument(metavar="BASE", help="The run to compare with.")],
     new: Annotated[list[Path], typer.Argument(metavar="NEW...", help="One run or more.")],
-    threshold: Annotated[float | None, typer.Option(parser=_fraction, metavar="SHARE", help="Change that counts: 1%.")] = None,
-    same: Annotated[float | None, typer.Option(parser=_fraction, metavar="SHARE", help="Inside it is the same: 2%.")] = None,
+    threshold: Annotated[
+        float | None, typer.Option(parser=_fraction, metavar="SHARE", help="Change that counts: 1%.")
+    ] = None,
+    same: Annotated[
+        float | None, typer.Option(parser=_fraction, metavar="SHARE", help="Inside it is the same: 2%.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Ratio, interval and verdict of every case that both runs have."""
@@ -241,8 +258,10 @@ def report(
 
 
 @app.command()
-def schema(as_json: AsJson = False) -> None:
-    """JSON Schema of the lines of a record (always JSON)."""
+def schema(
+    as_json: Annotated[bool, typer.Option("--json", help="Accepted, since it is JSON anyway.")] = True,  # noqa: ARG001
+) -> None:
+    """JSON Schema of the lines of a record."""
     import json
 
     from results.store import schema as record_schema

@@ -110,7 +110,9 @@ class Crew:
             raise Refused(str(death)) from None
         if "reason" in event:
             raise Refused(event["reason"])
-        return [msgspec.structs.replace(line, target=target) for line in msgspec.convert(event["ceilings"], list[Ceiling])]
+        return [
+            msgspec.structs.replace(line, target=target) for line in msgspec.convert(event["ceilings"], list[Ceiling])
+        ]
 
     def release(self, target: str) -> None:
         """Has a worker give back the memory of its last case; one that is gone has done so."""
@@ -206,7 +208,10 @@ def now_utc() -> str:
 
 def _offer(name: str, event: dict[str, Any]) -> Offer:
     cases = {
-        told["case"]: (told["digest"], tuple((name, division, unsuited) for name, division, unsuited in told["implementations"]))
+        told["case"]: (
+            told["digest"],
+            tuple((name, division, unsuited) for name, division, unsuited in told["implementations"]),
+        )
         for told in event["cases"]
     }
     return Offer(name, event["facts"], event["clock"], event["describe"], cases)

@@ -56,7 +56,9 @@ def candidates() -> tuple[list[str], dict[str, str]]:
     with ThreadPoolExecutor(len(PROBES)) as pool:
         answers = dict(zip(PROBES, pool.map(_probe, PROBES), strict=True))
     found = [f"{kind}:{device}" for kind, told in answers.items() if "devices" in told for device in told["devices"]]
-    return sorted(found, key=lambda name: name.endswith(":cpu")), {k: t["reason"] for k, t in answers.items() if "reason" in t}
+    return sorted(found, key=lambda name: name.endswith(":cpu")), {
+        k: t["reason"] for k, t in answers.items() if "reason" in t
+    }
 
 
 def examine(targets: Sequence[str] = ()) -> list[Finding]:
@@ -89,7 +91,9 @@ def _probe(kind: str) -> dict[str, Any]:
     try:
         done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=PROBE_S)
     except subprocess.TimeoutExpired:
-        return {"reason": f"importing {package} took more than {PROBE_S:g} s: look at what `python -c 'import {package}'` does"}
+        return {
+            "reason": f"importing {package} took more than {PROBE_S:g} s: look at what `python -c 'import {package}'` does"
+        }
     if done.returncode == 0 and done.stdout.strip():
         return json.loads(done.stdout.strip().splitlines()[-1])
     last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
@@ -107,5 +111,9 @@ def _open(name: str) -> Finding:
         reason = str(error).removeprefix(f"target {target.recorded} cannot run here: ")
         return Finding(name, False, reason=reason)
     about = dict(offer.describe)
-    runtime = " ".join(str(about[key]) for key in ("runtime", "runtime_version") if key in about) or offer.facts["runtime"]
-    return Finding(name, True, device=str(about.get("name", offer.facts["device_type"])), runtime=runtime, describe=about)
+    runtime = (
+        " ".join(str(about[key]) for key in ("runtime", "runtime_version") if key in about) or offer.facts["runtime"]
+    )
+    return Finding(
+        name, True, device=str(about.get("name", offer.facts["device_type"])), runtime=runtime, describe=about
+    )

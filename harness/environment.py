@@ -71,7 +71,17 @@ def _machine() -> dict[str, Any]:
     }
 
 
-_TELLING_FLAGS = {"avx2", "avx512f", "avx512_bf16", "avx512_fp16", "avx512_vnni", "amx_bf16", "amx_tile", "asimd", "sve"}
+_TELLING_FLAGS = {
+    "avx2",
+    "avx512f",
+    "avx512_bf16",
+    "avx512_fp16",
+    "avx512_vnni",
+    "amx_bf16",
+    "amx_tile",
+    "asimd",
+    "sve",
+}
 
 
 def _system() -> dict[str, Any]:

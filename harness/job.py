@@ -98,24 +98,30 @@ def _same_method(header: Run) -> None:
 
 def _same_selection(header: Run, words: Sequence[str]) -> None:
     if words and select(words).digest != header.selection_digest:
-        raise UserError(f"the file was begun with {' '.join(header.selection)}: leave the selection out, or start a new file")
+        raise UserError(
+            f"the file was begun with {' '.join(header.selection)}: leave the selection out, or start a new file"
+        )
 
 
 def _same_targets(header: Run, typed: Sequence[str]) -> tuple[TargetName, ...]:
     """The header's targets; those typed must be the same, and give an interpreter, which records do not hold."""
     given = {name.recorded: name for name in parse_targets(typed)}
     if given and set(given) != set(header.targets):
-        raise UserError(f"the file was begun with targets {', '.join(header.targets)}: leave --target out, or start a new file")
+        raise UserError(
+            f"the file was begun with targets {', '.join(header.targets)}: leave --target out, or start a new file"
+        )
     reported = header.environment.get("targets", {})
     for name in header.targets:
         if reported.get(name, {}).get("own_interpreter") and not (name in given and given[name].interpreter):
-            raise UserError(f"{name} ran under an interpreter of its own: give every --target again, this one as {name}@INTERPRETER")
+            raise UserError(
+                f"{name} ran under an interpreter of its own: give every --target again, this one as {name}@INTERPRETER"
+            )
     return tuple(given.get(name) or TargetName.parse(name) for name in header.targets)
 
 
 def _same_options(header: Run, given: Mapping[str, Any]) -> Options:
     names = {field.name for field in fields(Options)}
-    recorded = {name: value for name, value in header.options.items() if name in names}
+    recorded: dict[str, Any] = {name: value for name, value in header.options.items() if name in names}
     recorded["implementations"] = tuple(recorded.get("implementations") or ())
     for name, value in given.items():
         if recorded.get(name) != value:
@@ -145,4 +151,6 @@ def _refuse_clobbering(output: Path, force: bool) -> None:
         raise UserError(f"{output} exists: --resume finishes it, --force replaces it")
     folder = next(folder for folder in output.absolute().parents if folder.exists())
     if not os.access(folder, os.W_OK) or not folder.is_dir():
-        raise UserError(f"{output} cannot be written ({folder.name or '/'} is not a writable folder): name another file after -o")
+        raise UserError(
+            f"{output} cannot be written ({folder.name or '/'} is not a writable folder): name another file after -o"
+        )

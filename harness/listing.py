@@ -47,7 +47,13 @@ def _suites() -> list[dict[str, Any]]:
 
     suites = [load_suite(name) for name in shipped_suites()]
     return [
-        {"suite": suite.name, "cases": len(suite.cases), "budget_s": suite.budget_s, "title": suite.title, "answers": suite.answers}
+        {
+            "suite": suite.name,
+            "cases": len(suite.cases),
+            "budget_s": suite.budget_s,
+            "title": suite.title,
+            "answers": suite.answers,
+        }
         for suite in suites
     ]
 
@@ -83,7 +89,9 @@ def _implementations() -> list[dict[str, Any]]:
 
 
 LISTINGS = {
-    "models": Listing(_models, ("model", "hidden", "experts", "top-k", "width", "shared", "layers", "total B", "active B")),
+    "models": Listing(
+        _models, ("model", "hidden", "experts", "top-k", "width", "shared", "layers", "total B", "active B")
+    ),
     "suites": Listing(_suites, ("suite", "cases", "budget_s", "title")),
     "workloads": Listing(_workloads, ("workload", "version", "runtimes", "about")),
     "targets": Listing(_targets, ("kind", "own", "class")),

@@ -250,7 +250,9 @@ def _find(target: Target, request: Request) -> Implementation:
 def _refuse(case: Case, target: Target) -> None:
     reason = workload_of(case.workload).unsupported(case)
     if reason is None and case.scenario != "latency" and target.facts.synchronous:
-        reason = f"calls are synchronous on {target.facts.runtime}:{target.facts.device_type}: latency is its throughput"
+        reason = (
+            f"calls are synchronous on {target.facts.runtime}:{target.facts.device_type}: latency is its throughput"
+        )
     if reason is not None:
         raise Unsupported(reason)
 

@@ -1,6 +1,7 @@
 """The plan: which cases, on which targets, in which order, by which implementations.
 
-Rows that will be compared stand near each other in time: case by case, the targets inside a case, the implementations inside a target.
+Rows that will be compared stand near each other in time: case by case, the targets inside a case, the implementations
+inside a target.
 """
 
 from __future__ import annotations
@@ -182,9 +183,7 @@ def _needs_queue(case: Case, offer: Offer) -> bool:
     return case.scenario != "latency" and bool(offer.facts.get("synchronous"))
 
 
-def _steps_of(
-    case: Case, offer: Offer, asked: Sequence[str], left: dict[tuple[str, str, str], LeftOut]
-) -> list[Step]:
+def _steps_of(case: Case, offer: Offer, asked: Sequence[str], left: dict[tuple[str, str, str], LeftOut]) -> list[Step]:
     digest, implementations = offer.cases[case.id]
     names = {name for name, _, _ in implementations}
     for name in asked:
@@ -194,13 +193,13 @@ def _steps_of(
     if not implementations and not asked:
         reason = f"{case.workload} has no implementation for {offer.facts['runtime']} yet"
         return [Step(case, digest, offer.target, NO_IMPLEMENTATION, "portable", reason)]
-    steps = []
+    steps: list[Step] = []
     for name, division, unsuited in implementations:
-        reason = _left_out(name, division, unsuited, asked)
-        if reason is None:
+        why = _left_out(name, division, unsuited, asked)
+        if why is None:
             steps.append(Step(case, digest, offer.target, name, division))
         elif not asked:
-            key = (offer.target, name, reason)
+            key = (offer.target, name, why)
             left.setdefault(key, LeftOut(*key)).cases.append(case.id)
     return steps
 

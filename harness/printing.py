@@ -71,7 +71,12 @@ class TerminalObserver(PlainObserver):
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-        columns = (MofNCompleteColumn(), BarColumn(20), TimeRemainingColumn(), TextColumn("{task.description}", markup=False))
+        columns = (
+            MofNCompleteColumn(),
+            BarColumn(20),
+            TimeRemainingColumn(),
+            TextColumn("{task.description}", markup=False),
+        )
         self._console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
         self._progress: Progress = Progress(*columns, console=self._console, transient=True)
         self._task: TaskID | None = None

@@ -34,7 +34,9 @@ def _filled_in(ask: Ask, observer: Observer) -> Ask:
             raise UserError("no usable target here: `moemark devices` says what is missing")
         ask = replace(ask, targets=tuple(found))
     if ask.require_device and not doctor.accelerated(ask.targets):
-        raise UserError("--require-device, and no accelerator among the targets: `moemark devices` says what is missing")
+        raise UserError(
+            "--require-device, and no accelerator among the targets: `moemark devices` says what is missing"
+        )
     if not ask.words:
         ask = replace(ask, words=("standard" if doctor.accelerated(ask.targets) else "quick",))
         observer.say(f"suite: {ask.words[0]}")

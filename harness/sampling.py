@@ -19,7 +19,18 @@ from typing import Any, Protocol
 from results.statistics import Estimate, estimate
 from workloads.problem import SLOTS
 
-__all__ = ["DRIFT", "FLOOR_REVOLUTIONS", "FLOOR_WINDOWS", "Goal", "Progress", "Samples", "Timer", "Warm", "sample", "warm_up"]
+__all__ = [
+    "DRIFT",
+    "FLOOR_REVOLUTIONS",
+    "FLOOR_WINDOWS",
+    "Goal",
+    "Progress",
+    "Samples",
+    "Timer",
+    "Warm",
+    "sample",
+    "warm_up",
+]
 
 FLOOR_REVOLUTIONS = 3
 FLOOR_WINDOWS = 6
@@ -195,11 +206,13 @@ def _no_collector() -> Iterator[None]:
 def sample(timer: Timer, goal: Goal, warm: Warm, progress: Callable[[Progress], None] = lambda now: None) -> Samples:
     """Takes samples until the interval is narrow enough or the budget is spent; the floor is finished whatever it takes."""
     cost = timer.clock_cost_ns()
+    taken: _Calls | _Windows
     with _no_collector():
         if goal.scenario != "latency":
             taken = _Windows(timer, _window_revolutions(timer, warm.call_ns), queued=True)
         elif cost > CLOCK_SHARE * warm.call_ns:
-            revolutions = max(1, math.ceil(cost / (CLOCK_SHARE * SLOTS * max(warm.call_ns, 1))))
+            call_ns = max(warm.call_ns - cost, 1.0)
+            revolutions = max(1, math.ceil(cost / (CLOCK_SHARE * SLOTS * call_ns)))
             taken = _Windows(timer, revolutions, queued=False)
         else:
             taken = _Calls(timer)

@@ -111,8 +111,15 @@ def test_a_device_without_ceilings_is_measured_without_them(stage: Stage) -> Non
 
 @pytest.mark.parametrize(
     ("target", "code"),
-    [("null:a", 0), ("null:a?fault=unsupported", 1), ("null:a?fault=unsupported&case=t2/", 0), ("null:a?fault=wrong&case=t2/", 1)],
+    [
+        ("null:a", 0),
+        ("null:a?fault=unsupported", 1),
+        ("null:a?fault=unsupported&case=t2/", 0),
+        ("null:a?fault=wrong&case=t2/", 1),
+    ],
 )
-def test_the_exit_code_is_0_only_if_all_went_well_and_something_was_measured(stage: Stage, target: str, code: int) -> None:
+def test_the_exit_code_is_0_only_if_all_went_well_and_something_was_measured(
+    stage: Stage, target: str, code: int
+) -> None:
     done = stage.play("run", STRUCK, SPARED, "--target", target, "-o", "run.jsonl")
     assert done.returncode == code

@@ -59,7 +59,9 @@ def expected(tokens: int, slot: int, lines: Lines) -> Expected:
         values={"y": values[chosen]},
         routed={"y": (np.arange(tokens), np.arange(tokens) % 2, np.full(tokens, 1.0 + slot / SLOTS))},
         contributions={
-            "y": Contribution(np.arange(len(chosen)), chosen % 2, np.full(len(chosen), 1.0 + slot / SLOTS), values[chosen])
+            "y": Contribution(
+                np.arange(len(chosen)), chosen % 2, np.full(len(chosen), 1.0 + slot / SLOTS), values[chosen]
+            )
         },
     )
 

@@ -107,10 +107,20 @@ class NullTarget:
         m, n, k = shapes[0]
         target = f"null:{self.device}"
         gemm = [
-            Ceiling(target=target, device="null", what="gemm", dtype=d, shape=[m, n, k], flops=2 * m * n * k, samples_ns=[1000])
+            Ceiling(
+                target=target,
+                device="null",
+                what="gemm",
+                dtype=d,
+                shape=[m, n, k],
+                flops=2 * m * n * k,
+                samples_ns=[1000],
+            )
             for d in dtypes
         ]
-        read = Ceiling(target=target, device="null", what="read", dtype="bytes", shape=[1000], bytes=1000, samples_ns=[1000])
+        read = Ceiling(
+            target=target, device="null", what="read", dtype="bytes", shape=[1000], bytes=1000, samples_ns=[1000]
+        )
         return [*gemm, read]
 
 

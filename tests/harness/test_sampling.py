@@ -1,0 +1,148 @@
+"""When warm-up ends, what a sample is, and when enough is enough."""
+
+from __future__ import annotations
+
+import gc
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from planted import MS, Planted, taken
+
+from harness.sampling import FLOOR_REVOLUTIONS, FLOOR_WINDOWS, Goal, Timer, sample, warm_up
+from workloads.problem import SLOTS
+
+LATENCY = Goal("latency", 0.01, 1000 * MS)
+THROUGHPUT = Goal("throughput", 0.01, 10_000 * MS)
+FLOOR = FLOOR_REVOLUTIONS * SLOTS
+
+
+def steady(call: int, slot: int) -> float:
+    return MS
+
+
+def noisy(call: int, slot: int) -> float:
+    return MS * random.Random(call).lognormvariate(0, 0.5)
+
+
+def test_what_never_varies_ends_at_the_floor() -> None:
+    _, samples = taken(Planted(steady), LATENCY)
+    assert samples.ns == [MS] * FLOOR
+    assert samples.slots == list(range(SLOTS)) * FLOOR_REVOLUTIONS
+    assert samples.warnings == []
+
+
+def test_what_stays_unsure_ends_at_the_budget_and_is_noisy() -> None:
+    _, samples = taken(Planted(noisy), LATENCY)
+    assert sum(samples.ns) >= LATENCY.budget_ns
+    assert sum(samples.ns[:-SLOTS]) < LATENCY.budget_ns
+    assert "noisy" in samples.warnings
+
+
+def test_the_floor_is_finished_even_past_the_budget() -> None:
+    _, samples = taken(Planted(lambda call, slot: 500 * MS), LATENCY)
+    assert len(samples.ns) == FLOOR
+
+
+def test_samples_that_become_slower_throughout_have_drifted() -> None:
+    planted = Planted(lambda call, slot: MS * (1 + 0.0002 * call))
+    _, samples = taken(planted, Goal("latency", 0.001, 1000 * MS))
+    assert "drift" in samples.warnings
+
+
+@given(st.sampled_from([1, 100, 10_000, MS, 50 * MS]), st.sampled_from([0, 20, 300]), st.booleans())
+@settings(max_examples=30)
+def test_sampling_stops_only_after_whole_revolutions(ns: int, reading_ns: int, queue: bool) -> None:
+    planted = Planted(lambda call, slot: ns, reading_ns, queue)
+    _, samples = taken(planted, Goal("latency", 0.01, 10 * MS))
+    assert planted.calls == list(range(SLOTS)) * (len(planted.calls) // SLOTS)
+    assert len(samples.ns) * samples.calls_per_sample % SLOTS == 0
+
+
+@given(st.integers(100, 100_000), st.integers(1, 200))
+@settings(max_examples=30)
+def test_the_clock_costs_at_most_a_thousandth_of_a_sample(ns: int, reading_ns: int) -> None:
+    _, samples = taken(Planted(lambda call, slot: ns, reading_ns), Goal("latency", 0.01, 10 * MS))
+    assert reading_ns <= 0.001 * min(samples.ns)
+
+
+def test_short_calls_have_whole_revolutions_as_samples_and_no_slots() -> None:
+    _, samples = taken(Planted(lambda call, slot: 1000, reading_ns=10), LATENCY)
+    assert samples.slots is None
+    assert (samples.calls_per_sample % SLOTS, len(samples.ns)) == (0, FLOOR_WINDOWS)
+
+
+def test_latency_waits_for_each_call_of_an_asynchronous_device() -> None:
+    _, samples = taken(Planted(steady, queue=True), LATENCY)
+    assert samples.ns == [MS] * FLOOR
+
+
+def test_throughput_windows_are_long_enough_and_whole() -> None:
+    _, samples = taken(Planted(steady, queue=True), THROUGHPUT)
+    assert min(samples.ns) >= 100 * MS
+    assert (samples.calls_per_sample % SLOTS, len(samples.ns), samples.slots) == (0, FLOOR_WINDOWS, None)
+
+
+def test_sustained_goes_on_for_a_minute_however_sure_it_is() -> None:
+    _, samples = taken(Planted(steady, queue=True), Goal("sustained", 0.01, 1000 * MS))
+    assert 60_000 * MS <= sum(samples.ns) < 61_000 * MS
+
+
+def test_warm_up_ends_once_times_no_longer_fall() -> None:
+    falling = Planted(lambda call, slot: MS * max(1.0, 3.0 - call / (2 * SLOTS)))
+    warm, samples = taken(falling, LATENCY)
+    assert warm.calls >= 4 * SLOTS
+    assert set(samples.ns) == {MS}
+
+
+def test_warm_up_takes_at_most_a_fifth_of_the_budget_beyond_its_first_revolution() -> None:
+    endless = Planted(lambda call, slot: MS * 0.999**call)
+    warm = warm_up(Timer(endless, endless.now), LATENCY)
+    assert SLOTS < warm.calls <= SLOTS + 0.25 * 1000
+
+
+def test_warm_up_keeps_the_outputs_of_every_slot() -> None:
+    planted = Planted(steady)
+    warm = warm_up(Timer(planted, planted.now), LATENCY)
+    assert warm.handles == list(range(SLOTS))
+
+
+def test_warm_up_says_how_long_the_rest_may_take() -> None:
+    planted, told = Planted(lambda call, slot: 500 * MS), list[float]()
+    warm_up(Timer(planted, planted.now), LATENCY, told.append)
+    assert told[0] > 0.5 * FLOOR
+
+
+def test_the_collector_rests_while_samples_are_taken_and_works_again_afterwards() -> None:
+    seen = set()
+
+    def watching(call: int, slot: int) -> float:
+        seen.add((call > 3 * SLOTS, gc.isenabled()))
+        return MS
+
+    taken(Planted(watching), LATENCY)
+    assert (True, False) in seen
+    assert gc.isenabled()
+
+
+def test_the_collector_works_again_after_a_crash() -> None:
+    planted = Planted(steady)
+    timer = Timer(planted, planted.now)
+    warm = warm_up(timer, LATENCY)
+
+    def broken(slot: int) -> int:
+        raise RuntimeError("lost the device")
+
+    timer._submit = broken
+    with pytest.raises(RuntimeError, match="lost"):
+        sample(timer, LATENCY, warm)
+    assert gc.isenabled()
+
+
+def test_progress_tells_estimate_and_interval_between_revolutions() -> None:
+    planted, seen = Planted(noisy), []
+    timer = Timer(planted, planted.now)
+    sample(timer, LATENCY, warm_up(timer, LATENCY), seen.append)
+    assert seen[0].estimate.low_ns < seen[0].estimate.ns < seen[0].estimate.high_ns
+    assert [one.elapsed_ns for one in seen] == sorted(one.elapsed_ns for one in seen)
