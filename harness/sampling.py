@@ -285,16 +285,32 @@ def _until_done(taken: _Calls | _Windows, goal: Goal, timer: Timer, progress: Ca
 def _warnings(taken: _Calls | _Windows, goal: Goal) -> list[str]:
     whole = estimate(taken.ns, taken.slots, taken.calls_per_sample)
     found = ["noisy"] if whole.precision > goal.precision else []
-    return found + (["drift"] if _drifted(taken, whole) else [])
+    return found + (["drift"] if _drifted(taken) else [])
 
 
-def _drifted(taken: _Calls | _Windows, whole: Estimate) -> bool:
-    """True where the first and the last third differ by more than 2 % and more than the interval's half-width."""
-    step = 1 if taken.slots is None else SLOTS
-    third = len(taken.ns) // step // 3 * step
-    if third == 0:
-        return False
-    slots = taken.slots[:third] if taken.slots is not None else None
-    first = estimate(taken.ns[:third], slots, taken.calls_per_sample).ns
-    last = estimate(taken.ns[-third:], slots, taken.calls_per_sample).ns
-    return abs(last - first) > max(DRIFT, whole.precision) * whole.ns
+def _drifted(taken: _Calls | _Windows) -> bool:
+    """True where the medians of the first and the last third differ by more than 2 %, and by more than their own intervals.
+
+    The intervals are those of independent samples: a trend would widen the estimate's own interval until it hid itself.
+    """
+    levels = _levels(taken)
+    third = len(levels) // 3
+    first, last = levels[:third], levels[-third:]
+    difference = abs(statistics.median(last) - statistics.median(first))
+    return difference > max(DRIFT, math.hypot(_half_width(first), _half_width(last)))
+
+
+def _levels(taken: _Calls | _Windows) -> list[float]:
+    """Each sample over the median of its slot (of all samples, where they have none)."""
+    if taken.slots is None:
+        middle = statistics.median(taken.ns)
+        return [ns / middle for ns in taken.ns]
+    middles = [statistics.median(taken.ns[slot::SLOTS]) for slot in range(SLOTS)]
+    return [ns / middles[slot] for ns, slot in zip(taken.ns, taken.slots, strict=True)]
+
+
+def _half_width(levels: list[float]) -> float:
+    """Half of the 95 % interval of the median: 1.96 * 1.2533 standard errors, the deviation from the median one (1.4826)."""
+    middle = statistics.median(levels)
+    spread = 1.4826 * statistics.median(abs(level - middle) for level in levels)
+    return 1.96 * 1.2533 * spread / math.sqrt(len(levels))

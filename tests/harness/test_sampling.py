@@ -46,9 +46,15 @@ def test_the_floor_is_finished_even_past_the_budget() -> None:
 
 
 def test_samples_that_become_slower_throughout_have_drifted() -> None:
-    planted = Planted(lambda call, slot: MS * (1 + 0.0002 * call))
-    _, samples = taken(planted, Goal("latency", 0.001, 1000 * MS))
-    assert "drift" in samples.warnings
+    planted = Planted(lambda call, slot: MS * (1 + 0.002 * call))
+    _, samples = taken(planted, Goal("latency", 0.5, 1000 * MS))
+    assert samples.warnings == ["drift"]
+
+
+def test_noise_without_a_trend_is_no_drift() -> None:
+    drawn = random.Random(7)
+    planted = Planted(lambda call, slot: MS * drawn.lognormvariate(0, 0.05))
+    assert taken(planted, Goal("latency", 0.003, 1000 * MS))[1].warnings == []
 
 
 @given(st.sampled_from([1, 100, 10_000, MS, 50 * MS]), st.sampled_from([0, 20, 300]), st.booleans())
