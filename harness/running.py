@@ -18,7 +18,6 @@ def start(ask: Ask, resume: bool = False, observer: Observer | None = None) -> t
     observer = observer or Observer()
     job = resumed_job(ask) if resume else new_job(_filled_in(ask, observer))
     try:
-        observer.say(f"targets: {', '.join(target.recorded for target in job.targets)}")
         return job, conduct(job, observer)
     finally:
         observer.close()
@@ -32,6 +31,7 @@ def _filled_in(ask: Ask, observer: Observer) -> Ask:
             observer.say(f"{finding.target} is left out: {finding.reason}")
         if not found:
             raise UserError("no usable target here: `moemark devices` says what is missing")
+        observer.say(f"targets: {', '.join(found)}")
         ask = replace(ask, targets=tuple(found))
     if ask.require_device and not doctor.accelerated(ask.targets):
         raise UserError(
