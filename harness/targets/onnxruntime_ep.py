@@ -12,6 +12,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -134,8 +135,11 @@ class OnnxRuntimeTarget:
         self._audit_twin(problem, implementation)
         graph = Graph(dtype)
         implementation.build(problem.model, problem.sizes, graph)
-        values = {p.name: _initialiser(p, problem) for p in graph.placeholders}
-        sessions = [self.session(graph.model().SerializeToString(), values) for _ in range(copies)]
+        model = graph.model().SerializeToString()
+        with ThreadPoolExecutor(self._threads if self._on_cpu else 1) as pool:  # laying weights out is one thread's work
+            laid_out = pool.map(lambda place: _initialiser(place, problem), graph.placeholders)
+            values = {p.name: value for p, value in zip(graph.placeholders, laid_out, strict=True)}
+            sessions = list(pool.map(lambda _: self.session(model, values), range(copies)))
         placement = placement_of(sessions[0], graph, self._provider)
         cold = is_cold(problem, copies, host.cache_bytes()) if self._on_cpu else None
         return OrtPrepared(sessions, graph, problem, placement, copies, cold, values)
