@@ -42,7 +42,7 @@ format: $(STAMP)
 	$(BIN)/ruff check --fix .
 
 golden: $(STAMP)
-	$(BIN)/python seeds/golden/pin.py
+	$(BIN)/python -m seeds.golden.pin
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -36,9 +36,7 @@ __all__ = [
 SCHEMA_VERSION = 1
 METHOD_VERSION = 1
 
-Status = Literal[
-    "ok", "wrong", "unsupported", "too-big", "out-of-memory", "timeout", "crashed", "error"
-]
+Status = Literal["ok", "wrong", "unsupported", "too-big", "out-of-memory", "timeout", "crashed", "error"]
 STATUSES: tuple[str, ...] = Status.__args__  # type: ignore[attr-defined]
 Division = Literal["portable", "closed", "open"]
 Scenario = Literal["latency", "throughput", "sustained"]

@@ -10,9 +10,9 @@ Three tests, each with a stated tolerance (u = 2**-8 bf16, 2**-11 fp16, 2**-24 f
   The second term is a running fp32 sum of K products.
 * gains: a fault of 1 % in one expert hides below the element tolerance of bf16, so the error of every line is also solved,
   by least squares, for the gain error delta of each contribution. Each |delta| is <= b = max(g, u + 6 s), with g = 0.6 %
-  for bf16, in proportion to u for fp16, 1e-5 for fp32: a routing weight may be rounded once (up to u), and
-  s = 1.2 u * scale * sqrt((C C^T)^-1_jj) is the standard deviation that element rounding gives the solution, which counts
-  for minor contributions only. For each expert the mean over its n contributions is <= max(g / 2, sqrt(sum b^2) / n),
+  for bf16, in proportion to u for fp16, 1e-5 for fp32: a routing weight may be rounded once (up to u), and s is the
+  deviation that other rounding gives the solution: 1.2 u * scale * sqrt((C C^T)^-1_jj) from the elements, which counts for
+  minor contributions, and 0.7 u * sqrt(25 / I) from the hidden values, which counts for narrow experts. For each expert the mean over its n contributions is <= max(g / 2, sqrt(sum b^2) / n),
   which is g / sqrt(n) for equal bounds.
 
 Slot 0 is checked in full. Of the other slots lines are drawn with a seed that is chosen after timing, so that every active
@@ -40,6 +40,10 @@ DRAWN_AT_LEAST = 8
 ROUNDING = 1.2
 """Standard deviation of an element, in units of u times its line's scale (derivation above)."""
 DEVIATIONS = 6.0
+HIDDEN_ROUNDING = 0.7
+"""Standard deviation of a hidden value of an expert (gate, up, product: three roundings), in units of u."""
+KURTOSIS = 25.0
+"""Of a gated product of two bell-shaped values: few hidden values carry most of an expert's output."""
 
 
 class WrongAnswer(Exception):
@@ -233,10 +237,17 @@ class Checker:
         self._within(error, self.tolerance.element, f"{where} line", lines)
         gains, spread = gain_errors(parts, found - reference)
         self.worst.gain = max(self.worst.gain, float(np.max(np.abs(gains), initial=0.0)))
-        bound = self.tolerance.gain_of(ROUNDING * self.tolerance.unit * scale[parts.row] * spread)
+        deviation = np.hypot(ROUNDING * scale[parts.row] * spread, self._hidden_deviation(parts.source))
+        bound = self.tolerance.gain_of(self.tolerance.unit * deviation)
         self._within(np.abs(gains), bound, f"{where}: gain of an expert's contribution to line", lines[parts.row])
         self.worst.lines += len(lines)
         return _Gains(parts.source, gains, bound)
+
+    def _hidden_deviation(self, source: np.ndarray) -> np.ndarray:
+        """What rounding an expert's hidden values gives its gain: their errors average over kurtosis-many of `inner`."""
+        sizes = self.problem.sizes
+        width = np.where(source < 0, sizes.shared_inner or sizes.dense_inner, sizes.inner)
+        return HIDDEN_ROUNDING * np.sqrt(KURTOSIS / width)
 
     def _check_means(self, gains: list[_Gains]) -> None:
         """The mean gain error of each expert over all its contributions."""

@@ -111,7 +111,11 @@ def _arrange(gate: Gate, rule: Rule, group: Group, plan: np.ndarray, source: np.
     bias = gate.bias if gate.bias is not None else np.zeros(experts)
     ranked = _bounded(rule, logits) + bias
     top = _score(rule, np.full(experts, HIGHEST_LOGIT)) + bias
-    ranked = _cap_others(ranked, chosen, top)
+    groups = group.groups if rule.grouped else 1
+    tempting = _tempting(chosen, bias, groups)
+    ranked = _cap_others(ranked, chosen, top, top[tempting])
+    if gate.bias is not None:
+        ranked = _tempt(ranked, chosen, bias, tempting)
     if rule.grouped and group.groups > 1:
         ranked = _cap_dropped_groups(ranked, chosen, group.groups)
     floor = _score(rule, np.full(1, LOWEST_LOGIT))
@@ -141,12 +145,35 @@ def _open_gap(logits: np.ndarray, chosen: np.ndarray) -> np.ndarray:
     return logits + np.where(chosen, lift[:, None], 0.0)
 
 
-def _cap_others(ranked: np.ndarray, chosen: np.ndarray, top: np.ndarray) -> np.ndarray:
-    """Caps the others where all planned experts can still lead by the gap, then lifts the planned ones above them."""
-    cap = np.where(chosen, top, np.inf).min(axis=1) - GAP
+def _cap_others(ranked: np.ndarray, chosen: np.ndarray, top: np.ndarray, tempting: np.ndarray) -> np.ndarray:
+    """Caps the others where all planned experts can still lead by the gap, then lifts the planned ones above them.
+
+    `top` [E] is the highest level of every expert, `tempting` [T] that of each token's tempting one, which must reach the cap.
+    """
+    cap = np.minimum(np.where(chosen, top, np.inf).min(axis=1) - GAP, tempting)
     others = np.where(chosen, -np.inf, np.minimum(ranked, cap[:, None]))
     lead = others.max(axis=1) + GAP
     return np.where(chosen, np.minimum(np.maximum(ranked, lead[:, None]), np.maximum(top, lead[:, None])), others)
+
+
+def _tempting(chosen: np.ndarray, bias: np.ndarray, groups: int) -> np.ndarray:
+    """Each token's expert with the lowest bias that is not planned, in a group with a planned one."""
+    tokens, experts = chosen.shape
+    kept = chosen.reshape(tokens, groups, -1).any(axis=2).repeat(experts // groups, axis=1)
+    return np.where(chosen | ~kept, np.inf, bias).argmin(axis=1)
+
+
+def _tempt(ranked: np.ndarray, chosen: np.ndarray, bias: np.ndarray, tempting: np.ndarray) -> np.ndarray:
+    """Makes the selection bias matter: the planned expert with the highest bias leads by the gap and no more, and the
+    tempting one comes right behind it, so that without the bias it would be selected."""
+    line = np.arange(len(ranked))
+    most = np.where(chosen, -np.inf, ranked).max(axis=1)
+    last = np.where(chosen, bias, -np.inf).argmax(axis=1)
+    tempted = np.array(ranked)
+    there = ~chosen[line, tempting]  # false only where a token takes every expert of its groups
+    tempted[line[there], tempting[there]] = most[there]
+    tempted[line[there], last[there]] = most[there] + GAP
+    return tempted
 
 
 def _cap_dropped_groups(ranked: np.ndarray, chosen: np.ndarray, groups: int) -> np.ndarray:

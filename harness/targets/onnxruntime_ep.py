@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -62,8 +63,7 @@ class OnnxRuntimeTarget:
         self._options = options
         self._on_cpu = self._kind == "cpu"
         if self._spinning:
-            # one pool for all sessions: with a pool each, the threads of idle sessions spin against the busy one
-            ort.set_global_thread_pool_sizes(self._threads, 1)
+            _share_pool(self._threads)
         _create_or_refuse(self, self._kind)
         self.facts = TargetFacts("onnxruntime", self._kind, self._on_cpu, frozenset())
 
@@ -136,7 +136,9 @@ class OnnxRuntimeTarget:
         graph = Graph(dtype)
         implementation.build(problem.model, problem.sizes, graph)
         model = graph.model().SerializeToString()
-        with ThreadPoolExecutor(self._threads if self._on_cpu else 1) as pool:  # laying weights out is one thread's work
+        with ThreadPoolExecutor(
+            self._threads if self._on_cpu else 1
+        ) as pool:  # laying weights out is one thread's work
             laid_out = pool.map(lambda place: _initialiser(place, problem), graph.placeholders)
             values = {p.name: value for p, value in zip(graph.placeholders, laid_out, strict=True)}
             sessions = list(pool.map(lambda _: self.session(model, values), range(copies)))
@@ -270,6 +272,12 @@ class OrtPrepared:
         self._outputs.clear()
         self._initialisers.clear()
         host.give_back_memory()
+
+
+@cache
+def _share_pool(threads: int) -> None:
+    """One pool for all sessions: with a pool each, the threads of idle sessions spin against the busy one."""
+    ort.set_global_thread_pool_sizes(threads, 1)
 
 
 def _find_provider(kind: str) -> str:

@@ -26,7 +26,7 @@ def run_header(targets: Iterable[str] = ("torch:cpu", "ort:cpu"), **changes: Any
         "plan": [[OLMOE, target] for target in targets],
         "environment": {
             "machine": {"cpu": "Test CPU", "cores_usable": 2},
-            "targets": {target: device for target in targets},
+            "targets": dict.fromkeys(targets, device),
         },
     }
     return record.Run(**(fields | changes))

@@ -245,4 +245,3 @@ def test_the_mean_of_four_cases_is_twice_as_sure_as_one() -> None:
 
 def test_an_unbounded_case_leaves_the_mean_unbounded() -> None:
     assert geometric_mean([Ratio(1, 0, math.inf), Ratio(1, 0.99, 1.01)]).high == math.inf
-

@@ -159,4 +159,3 @@ def test_a_report_is_written_and_a_bad_path_named(write_run: WriteRun, tmp_path:
         write_report([run], tmp_path / "base.jsonl" / "base.jsonl")
     with pytest.raises(UserError, match="at least one run"):
         html([])
-
