@@ -12,8 +12,8 @@ Three tests, each with a stated tolerance (u = 2**-8 bf16, 2**-11 fp16, 2**-24 f
   by least squares, for the gain error delta of each contribution. Each |delta| is <= b = max(g, u + 6 s), with g = 0.6 %
   for bf16, in proportion to u for fp16, 1e-5 for fp32: a routing weight may be rounded once (up to u), and s is the
   deviation that other rounding gives the solution: 1.2 u * scale * sqrt((C C^T)^-1_jj) from the elements, which counts for
-  minor contributions, and 0.7 u * sqrt(25 / I) from the hidden values, which counts for narrow experts. For each expert the mean over its n contributions is <= max(g / 2, sqrt(sum b^2) / n),
-  which is g / sqrt(n) for equal bounds.
+  minor contributions, and 0.7 u * sqrt(25 / I) from the hidden values, which counts for narrow experts. For each expert
+  the mean over its n contributions is <= max(g / 2, sqrt(sum b^2) / n), which is g / sqrt(n) for equal bounds.
 
 Slot 0 is checked in full. Of the other slots lines are drawn with a seed that is chosen after timing, so that every active
 expert is covered; all other lines must be finite, with norms within a factor 2 of what the routing weights and slot 0's

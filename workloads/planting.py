@@ -184,7 +184,8 @@ def _cap_dropped_groups(ranked: np.ndarray, chosen: np.ndarray, groups: int) -> 
     two = -np.sort(-by_group, axis=2)[:, :, :2]
     least = np.where(kept, two.sum(axis=2), np.inf).min(axis=1)
     cap = ((least - GAP) / 2.0)[:, None, None]
-    return np.where(kept[:, :, None], by_group, np.minimum(by_group, cap)).reshape(tokens, experts)
+    capped = np.where(np.expand_dims(kept, 2), by_group, np.minimum(by_group, cap))
+    return capped.reshape(tokens, experts)
 
 
 def _bounded(rule: Rule, logits: np.ndarray) -> np.ndarray:

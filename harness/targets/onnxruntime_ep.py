@@ -329,7 +329,7 @@ def _value(array: np.ndarray, dtype: str | None) -> Any:
         bits = (np.ascontiguousarray(array, np.float32).view(np.uint32) >> 16).astype(np.uint16)
         return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(bits, ONNX_TYPES["bf16"])
     if dtype is not None:
-        array = array.astype(ELEMENT[dtype], copy=False)
+        array = np.asarray(array, dtype=ELEMENT[dtype])
     return ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array))
 
 
