@@ -35,15 +35,15 @@ from workloads.weights import Tiled
 __all__ = ["OnnxRuntimeTarget"]
 
 MENDS = {
-    "cuda": "pip install onnxruntime-gpu in an environment of its own, with an Nvidia driver, CUDA and cuDNN, and name it: ort:cuda@ENV",
+    "cuda": "install CUDA and cuDNN, pip install onnxruntime-gpu in an environment of its own, and name it: ort:cuda@ENV",
     "tensorrt": "pip install onnxruntime-gpu and TensorRT in an environment of their own and name it: ort:tensorrt@ENV",
-    "cann": "pip install onnxruntime-cann ('numpy<2') in an environment of its own, install CANN, source its set_env.sh, and name it: ort:cann@ENV",
+    "cann": "source CANN's set_env.sh, pip install onnxruntime-cann 'numpy<2' in its own environment, name it: ort:cann@ENV",
     "openvino": "pip install onnxruntime-openvino in an environment of its own and name it: ort:openvino@ENV",
     "migraphx": "install a ROCm build of ONNX Runtime in an environment of its own and name it: ort:migraphx@ENV",
     "rocm": "install a ROCm build of ONNX Runtime in an environment of its own and name it: ort:rocm@ENV",
 }
 OWN_OPTIONS = ("threads", "spinning")
-ELEMENT = {"fp32": np.dtype(np.float32), "fp16": np.dtype(np.float16)}
+ELEMENT: dict[str, Any] = {"fp32": np.dtype(np.float32), "fp16": np.dtype(np.float16)}
 CEILING_S = 0.25
 
 
