@@ -2,8 +2,20 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+
+import pytest
 from hypothesis import settings
 
 # The machine may be busy: time is never asserted, not even by hypothesis; and a failure must come again.
 settings.register_profile("moemark", deadline=None, derandomize=True, max_examples=100)
 settings.load_profile("moemark")
+
+
+@pytest.fixture(autouse=True)
+def denormals_stay() -> Iterator[None]:
+    """A torch target flushes denormals, in a worker of its own; in the tests' process that would reach the next test."""
+    yield
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_flush_denormal(False)
