@@ -5,7 +5,8 @@ reshuffled. The measured rank is chosen once, on the base plan, and followed, so
 rows, assignments and distinct experts, while other weights are touched.
 
 Per slot: `tokens` [T, H] planted hidden states; at ep > 1 also `rows` [R, H], `row_ids` [R, k] int32 local ids padded with
--1, `row_weights` [R, k] float32 padded with 0: what the whole group's plan sends to this rank, in seeded order.
+-1, `row_weights` [R, k] float32 padded with 0: what the whole group's plan sends to this rank, in seeded order. Rows of
+models whose experts do not read hidden states (`workloads.passage`) are [R, W], noise throughout.
 """
 
 from __future__ import annotations
@@ -71,7 +72,6 @@ UNDONE_ROUTER_KEYS = {
     "router_expert_scale": "a learned scale per expert in its router",
     "router_logit_scale": "a scale on its router's logits",
     "zero_experts": "zero-compute experts",
-    "weight_on_input": "routing weights on the experts' input",
 }
 
 
@@ -162,9 +162,12 @@ class _SlotMaker:
         sent = np.flatnonzero(here.any(axis=1))
         sent = sent[permutation(source, len(sent))]
         mine = (sent >= own.start) & (sent < own.stop)
-        rows = np.empty((len(sent), tokens.shape[1]), dtype=np.float32)
+        hidden = self.model.moe_latent_size or tokens.shape[1]
+        if self.model.moe_latent_size or self.model.entry_norm_eps:
+            mine[:] = False  # what own tokens send is an output, computed from them
+        rows = np.empty((len(sent), hidden), dtype=np.float32)
         rows[mine] = tokens[sent[mine] - own.start]
-        rows[~mine] = hidden_noise(int((~mine).sum()), tokens.shape[1], ("foreign", *label))
+        rows[~mine] = hidden_noise(int((~mine).sum()), hidden, ("foreign", *label))
         ids = np.where(here[sent], plan[sent] % width, -1).astype(np.int32)
         ids = np.take_along_axis(ids, np.argsort(ids < 0, axis=1, kind="stable"), axis=1)
         drawn = integers(source, ids.size, 128).reshape(ids.shape) + 64

@@ -18,13 +18,31 @@ from workloads.models import Model
 from workloads.sizes import Sizes
 from workloads.weights import Pinned, Tiled, Weight
 
-__all__ = ["DTYPE_BYTES", "SLOTS", "Contribution", "Cost", "Expected", "Lines", "Problem", "input_digest"]
+__all__ = [
+    "DTYPE_BYTES",
+    "ENTRY",
+    "EXIT",
+    "SHARED",
+    "SLOTS",
+    "SOURCE_NAMES",
+    "Contribution",
+    "Cost",
+    "Expected",
+    "Lines",
+    "Problem",
+    "input_digest",
+]
 
 SLOTS = 16
 """Slots in the ring of pinned inputs that a case cycles through."""
 
 DTYPE_BYTES = {"fp32": 4, "tf32": 4, "bf16": 2, "fp16": 2}
 """Bytes of one stored value of a case's dtype."""
+
+SHARED, ENTRY, EXIT = -1, -2, -3
+"""Sources of contributions that are no local expert: the shared branch (or the one dense FFN), and the way of own tokens into
+the routed experts and out of them."""
+SOURCE_NAMES = {SHARED: "the shared expert", ENTRY: "the way into the experts", EXIT: "the way out of the experts"}
 
 Lines = Mapping[str, np.ndarray] | None
 """Output name → line numbers wanted; None for all lines of all outputs."""
@@ -47,7 +65,8 @@ class Cost:
 class Contribution:
     """The parts that add up to one output: `parts[i]` [H] float64 is added to line `row[i]` and comes from `source[i]`.
 
-    `source` is a local expert id, or -1 for an always active branch; `weight` is what the router multiplied it with.
+    `source` is a local expert id, or negative for an always active branch; `weight` is what its size grows with: what the
+    router or a gate multiplied it with.
     """
 
     row: np.ndarray
