@@ -163,10 +163,11 @@ class _SlotMaker:
         sent = sent[permutation(source, len(sent))]
         mine = (sent >= own.start) & (sent < own.stop)
         hidden = self.model.moe_latent_size or tokens.shape[1]
+        rows = np.empty((len(sent), hidden), dtype=np.float32)
         if self.model.moe_latent_size or self.model.entry_norm_eps:
             mine[:] = False  # what own tokens send is an output, computed from them
-        rows = np.empty((len(sent), hidden), dtype=np.float32)
-        rows[mine] = tokens[sent[mine] - own.start]
+        else:
+            rows[mine] = tokens[sent[mine] - own.start]
         rows[~mine] = hidden_noise(int((~mine).sum()), hidden, ("foreign", *label))
         ids = np.where(here[sent], plan[sent] % width, -1).astype(np.int32)
         ids = np.take_along_axis(ids, np.argsort(ids < 0, axis=1, kind="stable"), axis=1)
