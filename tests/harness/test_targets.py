@@ -32,7 +32,10 @@ def test_onnx_runtime_is_right_for_every_kind_of_router(model: str) -> None:
     assert measured("ort:cpu", f"moe-layer/{model}/ep{ep}/t2/fp32/balanced/latency").status == "ok"
 
 
-@pytest.mark.parametrize(("dtype", "named"), [("bf16", "MatMul"), ("fp16", "casts inserted at")])
+@pytest.mark.parametrize(
+    ("dtype", "named"),
+    [("bf16", "no kernel of CPUExecutionProvider for MatMul in this dtype: node MatMul_"), ("fp16", "casts inserted at")],
+)
 def test_a_precision_without_kernels_is_never_a_number(dtype: str, named: str) -> None:
     found = measured("ort:cpu", CASE.format(dtype))
     assert found.status == "unsupported"
