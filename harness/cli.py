@@ -175,8 +175,9 @@ def _print_run(path: Path, as_json: bool) -> None:
     """The show table, the targets side by side, and on standard error where the record is."""
     from harness import printing
     from results.compare import targets_side_by_side
+    from results.sparsity import sparsity
     from results.store import read
-    from results.tables import show_table, targets_table
+    from results.tables import show_table, sparsity_table, targets_table
     from results.tidy import tidy_rows
 
     run_file = read(path)
@@ -184,9 +185,9 @@ def _print_run(path: Path, as_json: bool) -> None:
         printing.print_json("measurements", tidy_rows(run_file))
     else:
         print(show_table(run_file).text())
-        together = targets_table(targets_side_by_side(run_file))
-        if together.sections:
-            print(f"\n{together.text()}")
+        for table in (targets_table(targets_side_by_side(run_file)), sparsity_table(sparsity(run_file))):
+            if table.sections:
+                print(f"\n{table.text()}")
     print(f"record: {path}", file=sys.stderr)
 
 

@@ -12,11 +12,12 @@ from results.compare import Comparison, Entry, Pair, SideBySide
 from results.figures import change, interval, number, percent, plain_rate, time_text
 from results.metrics import metrics
 from results.record import Measurement
+from results.sparsity import Sparsity
 from results.statistics import Estimate, percentile, samples_needed
 from results.store import RunFile
 from workloads.case import Case
 
-__all__ = ["Column", "Section", "Table", "comparison_table", "label", "show_table", "targets_table"]
+__all__ = ["Column", "Section", "Table", "comparison_table", "label", "show_table", "sparsity_table", "targets_table"]
 
 EP_LABEL = "one rank's share of an EP group: compute only, without dispatch and combine"
 DENSE_LABEL = "share over dense replica: the control is not split over the ranks of the group"
@@ -95,6 +96,22 @@ def targets_table(cases: Sequence[SideBySide]) -> Table:
     columns = (_text("target"), _text("implementation"), *map(Column, names))
     title = "Targets side by side: fastest exact implementation; ratio to the first target, < 1 is faster"
     return Table(title, columns, tuple(rows), notes.texts)
+
+
+def sparsity_table(found: Sequence[Sparsity]) -> Table:
+    """Each layer against the dense FFN of equal active FLOPs on the same target, fastest exact implementations."""
+    notes = _Notes()
+    cases = dict.fromkeys(one.layer.case for one in found)
+    sections = [
+        Section(_heading(case, notes), tuple(_sparsity_row(one, notes) for one in found if one.layer.case == case))
+        for case in cases
+    ]
+    names = ("layer", "dense", "time ratio", "95% interval", "FLOPs ratio")
+    columns = (_text("target"), *map(Column, names))
+    title = (
+        "What sparsity costs: MoE layer over the dense FFN of equal active FLOPs, 1 is the efficiency of a dense layer"
+    )
+    return Table(title, columns, tuple(sections), notes.texts)
 
 
 def comparison_table(comparison: Comparison) -> Table:
@@ -180,6 +197,12 @@ def _side_row(entry: Entry, notes: _Notes) -> tuple[str, ...]:
     ratio = entry.ratio
     cells = (number(ratio.value), interval(ratio)) if ratio else ("1", "")
     return (entry.target, entry.implementation or "", time_text(entry.time.ns), *cells)
+
+
+def _sparsity_row(one: Sparsity, notes: _Notes) -> tuple[str, ...]:
+    mark = f" {notes.mark(DENSE_LABEL)}" if Case.parse(one.control.case).ep > 1 else ""
+    times = [time_text(found.ns) for found in (one.layer_time, one.control_time)]
+    return (one.target, *times, number(one.time.value) + mark, interval(one.time), number(one.flops))
 
 
 def _pair_row(pair: Pair, notes: _Notes) -> tuple[str, ...]:

@@ -34,7 +34,10 @@ def test_onnx_runtime_is_right_for_every_kind_of_router(model: str) -> None:
 
 @pytest.mark.parametrize(
     ("dtype", "named"),
-    [("bf16", "no kernel of CPUExecutionProvider for MatMul in this dtype: node MatMul_"), ("fp16", "casts inserted at")],
+    [
+        ("bf16", "no kernel of CPUExecutionProvider for MatMul in this dtype: node MatMul_"),
+        ("fp16", "casts inserted at"),
+    ],
 )
 def test_a_precision_without_kernels_is_never_a_number(dtype: str, named: str) -> None:
     found = measured("ort:cpu", CASE.format(dtype))
