@@ -242,6 +242,48 @@ def compare(
 
 
 @app.command()
+def duel(
+    words: Annotated[list[str] | None, typer.Argument(metavar="[SUITE|PATTERN]...", help="Default: ci.")] = None,
+    a: Annotated[str | None, typer.Option("--a", metavar="PYTHON", help="Environment or interpreter of A.")] = None,
+    b: Annotated[str | None, typer.Option("--b", metavar="PYTHON", help="Environment or interpreter of B.")] = None,
+    impl_a: Annotated[str | None, typer.Option(metavar="NAME", help="Implementation of A.")] = None,
+    impl_b: Annotated[str | None, typer.Option(metavar="NAME", help="Implementation of B.")] = None,
+    target: Annotated[
+        str | None, typer.Option(help="KIND:DEVICE[?option=value]; default: the first torch one.")
+    ] = None,
+    budget: Annotated[
+        float | None, typer.Option(parser=_seconds, metavar="TIME", help="Sampling a decision: 6s.")
+    ] = None,
+    threshold: Annotated[
+        float | None, typer.Option(parser=_fraction, metavar="SHARE", help="Change that counts: 1%.")
+    ] = None,
+    same: Annotated[
+        float | None, typer.Option(parser=_fraction, metavar="SHARE", help="Inside it is the same: 2%.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the order of turns and cases.")] = 0,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Where every turn goes, as JSON.")] = None,
+    force: Annotated[bool, typer.Option(help="Replace the file of -o.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Decide whether B is slower than A by taking turns: exit 0 no, 1 yes, 2 not comparable, 3 unsure."""
+    from harness import duelling, printing
+    from results.tables import duel_table
+
+    given: dict[str, Any] = {"budget_s": budget, "threshold": threshold, "same": same}
+    ask = duelling.DuelAsk(
+        tuple(words or ("ci",)), (a, b), (impl_a, impl_b), target, seed, output, force,
+        {name: value for name, value in given.items() if value is not None},
+    )  # fmt: skip
+    found = duelling.duel(ask, lambda text: print(text, file=sys.stderr, flush=True))
+    if as_json:
+        printing.print_json("decisions", duelling.decision_rows(found))
+    else:
+        print(duel_table(found.decisions).text())
+    print(f"sampled {found.sampling_s:.0f} s of {found.wall_s:.0f} s; the rest is start-up and checks", file=sys.stderr)
+    raise typer.Exit(found.exit_code)
+
+
+@app.command()
 def report(
     runs: Runs,
     output: Annotated[Path, typer.Option("-o", "--output", help="The page to write.")] = Path("report.html"),

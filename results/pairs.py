@@ -35,6 +35,7 @@ __all__ = [
     "holm",
     "joined",
     "look_level",
+    "pooled",
 ]
 
 LEVEL = 0.05
@@ -43,6 +44,8 @@ LEAST_PAIRS, LEAST_PAIRS_UNCALIBRATED, LEAST_TURNS = 3, 5, 20
 CALIBRATION_WORTH = 6.0
 """d0: a calibration counts as much as this many pairs more."""
 BATCHES = 20
+LEAST_POOL = 12
+"""Degrees of freedom from which the pairs of several cases calibrate each other."""
 
 _POCOCK = {1: 1.95996, 2: 2.17827, 3: 2.28947, 4: 2.36129, 5: 2.41319, 6: 2.45320, 7: 2.48550, 8: 2.51230}
 """Two-sided 5 % constants for K looks (Pocock 1977; Jennison and Turnbull 2000, table 2.1)."""
@@ -118,7 +121,7 @@ def joined(pairs: Sequence[Centre], calibration: Calibration | None = None) -> J
     if len(pairs) < 2:
         raise ValueError("one pair says nothing of the spread between pairs")
     worth = CALIBRATION_WORTH if calibration else 0.0
-    weights = [1 / (calibration.tau**2 + one.error**2) if calibration else 1.0 for one in pairs]
+    weights = [1 / max(calibration.tau**2 + one.error**2, 1e-18) if calibration else 1.0 for one in pairs]
     total = math.fsum(weights)
     centre = math.fsum(w * one.log for w, one in zip(weights, pairs, strict=True)) / total
     squares = math.fsum(w * (one.log - centre) ** 2 for w, one in zip(weights, pairs, strict=True))
@@ -137,13 +140,29 @@ def calibrated(pairs: Sequence[Centre]) -> Calibration:
     """tau from pairs of equal code: Paule and Mandel's root of sum((m - c)^2 / (tau^2 + s^2)) = P - 1, or 0."""
     if len(pairs) < 2:
         raise ValueError("one pair says nothing of the spread between pairs")
-    low, high = 0.0, max(abs(one.log - pairs[0].log) for one in pairs) + max(one.error for one in pairs)
-    if _excess(pairs, low) <= 0:
-        return Calibration(0.0, len(pairs))
+    high = max(abs(one.log - pairs[0].log) for one in pairs) + max(one.error for one in pairs)
+    return Calibration(_root(lambda tau: _excess(pairs, tau), high), len(pairs))
+
+
+def pooled(cases: Sequence[Sequence[Centre]]) -> Calibration | None:
+    """One tau from the pairs of several cases, each around its own centre; None with fewer than 12 degrees of freedom."""
+    groups = [pairs for pairs in cases if len(pairs) > 1]
+    if sum(len(pairs) - 1 for pairs in groups) < LEAST_POOL:
+        return None
+    high = max(abs(one.log - pairs[0].log) for pairs in groups for one in pairs)
+    high += max(one.error for pairs in groups for one in pairs)
+    return Calibration(_root(lambda tau: math.fsum(_excess(pairs, tau) for pairs in groups), high), LEAST_POOL)
+
+
+def _root(excess: Callable[[float], float], high: float) -> float:
+    """Where a falling function crosses 0 between 0 and `high`; 0 if it starts below."""
+    low = 0.0
+    if excess(low) <= 0:
+        return 0.0
     while high - low > 1e-9:
         middle = (low + high) / 2
-        low, high = (middle, high) if _excess(pairs, middle) > 0 else (low, middle)
-    return Calibration(high, len(pairs))
+        low, high = (middle, high) if excess(middle) > 0 else (low, middle)
+    return high
 
 
 def _excess(pairs: Sequence[Centre], tau: float) -> float:

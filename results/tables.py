@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from results.compare import Comparison, Entry, Pair, SideBySide
+from results.duels import CaseDecision
 from results.figures import change, interval, number, percent, plain_rate, time_text
 from results.metrics import metrics
 from results.record import Measurement
@@ -17,7 +18,17 @@ from results.statistics import Estimate, percentile, samples_needed
 from results.store import RunFile
 from workloads.case import Case
 
-__all__ = ["Column", "Section", "Table", "comparison_table", "label", "show_table", "sparsity_table", "targets_table"]
+__all__ = [
+    "Column",
+    "Section",
+    "Table",
+    "comparison_table",
+    "duel_table",
+    "label",
+    "show_table",
+    "sparsity_table",
+    "targets_table",
+]
 
 EP_LABEL = "one rank's share of an EP group: compute only, without dispatch and combine"
 DENSE_LABEL = "share over dense replica: the control is not split over the ranks of the group"
@@ -130,6 +141,14 @@ def comparison_table(comparison: Comparison) -> Table:
     return Table(title, columns, tuple(sections), notes.texts)
 
 
+def duel_table(decisions: Sequence[CaseDecision]) -> Table:
+    """Each case with B's change against A, its interval and the verdict."""
+    notes = _Notes()
+    sections = tuple(Section(_heading(one.case, notes), (_duel_row(one, notes),)) for one in decisions)
+    columns = (_text("implementation"), *map(Column, ("change", "interval", "pairs", "turns")), _text("verdict"))
+    return Table("B against A: change of time, > 0 is slower", columns, sections, notes.texts)
+
+
 @dataclass
 class _Notes:
     """Long texts under a table, each once."""
@@ -203,6 +222,15 @@ def _sparsity_row(one: Sparsity, notes: _Notes) -> tuple[str, ...]:
     mark = f" {notes.mark(DENSE_LABEL)}" if Case.parse(one.control.case).ep > 1 else ""
     times = [time_text(found.ns) for found in (one.layer_time, one.control_time)]
     return (one.target, *times, number(one.time.value) + mark, interval(one.time), number(one.flops))
+
+
+def _duel_row(one: CaseDecision, notes: _Notes) -> tuple[str, ...]:
+    names = " / ".join(dict.fromkeys(one.implementations))
+    word = f"{one.verdict} {notes.mark(one.reason)}" if one.reason else one.verdict
+    if one.ratio is None:
+        return (names, "", "", "", "", word)
+    low_high = f"{change(one.ratio.low)} .. {change(one.ratio.high)}"
+    return (names, change(one.ratio.value), low_high, str(one.pairs), str(one.turns), word)
 
 
 def _pair_row(pair: Pair, notes: _Notes) -> tuple[str, ...]:
