@@ -28,11 +28,20 @@ class Turns:
         self._handles: list[Any] = []
 
     def open(self) -> None:
-        """Tells `ready` with how long a call takes (ns) and what reading the clock costs, or `closed` with the reason."""
+        """Prepares and checks: tells `open`, or `closed` with the reason."""
         try:
             self._prepared = self._attempt.open()
+        except Exception as error:
+            self._failed(error)
+            return
+        self._tell({"event": "open"})
+
+    def warm(self) -> None:
+        """Tells `ready` with how long a call takes and below what a sample is several calls (ns), or `closed`."""
+        if self._prepared is None:
+            raise RuntimeError("warm-up of a case that is not open")
+        try:
             timer = self._timer = Timer(self._prepared, self._bench.now)
-            self._tell({"event": "timed", "phase": "warm-up"})
             warm = warm_up(timer, Goal("latency", self._request.precision, round(self._request.budget_s * 1e9)))
             self._handles = [*self._attempt.handles, *warm.handles]
         except Exception as error:

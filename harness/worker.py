@@ -52,6 +52,7 @@ class _Worker:
             "measure": self._measure,
             "release": self._release,
             "open": self._open,
+            "warm": self._warm,
             "turn": self._turn,
             "close": self._close,
         }
@@ -111,6 +112,9 @@ class _Worker:
         )
         self._turns = Turns(self._open_bench(), wanted, self._tell)
         self._turns.open()
+
+    def _warm(self, request: dict[str, Any]) -> None:
+        self._turns.warm()
 
     def _turn(self, request: dict[str, Any]) -> None:
         self._turns.turn(request["first"], request["samples"], request["revolutions"], request["lead"])
