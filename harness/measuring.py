@@ -20,6 +20,7 @@ from harness.targets import OutOfMemory, Prepared, Target, Unsupported
 from results.record import Check, Cost, Measurement, Skew, Turn
 from workloads.case import Case
 from workloads.checking import Checker, WrongAnswer
+from workloads.models import model
 from workloads.problem import SLOTS, Problem
 from workloads.registry import Implementation, implementations_of, workload_of
 
@@ -127,6 +128,7 @@ class Attempt:
         """Prepares the case and checks slot 0; the caller closes what is returned. Raises what stops it."""
         case, target = self._request.case, self._bench.target
         _refuse(case, target)
+        _refuse_vast_inputs(case)
         self._tell({"event": "phase", "phase": "inputs"})
         problem = self._bench.problem(case)
         self.fields |= _of_problem(problem)
@@ -271,6 +273,15 @@ def _refuse(case: Case, target: Target) -> None:
         )
     if reason is not None:
         raise Unsupported(reason)
+
+
+def _refuse_vast_inputs(case: Case) -> None:
+    """Raises TooBig where the ring's hidden states alone, as made on the host, would not fit into its memory."""
+    import psutil
+
+    needed, free = 4 * SLOTS * case.tokens * model(case.model).hidden_size, psutil.virtual_memory().available
+    if needed > free:
+        raise TooBig(f"the hidden states of {SLOTS} slots need {needed} bytes of the host where {free} are free")
 
 
 def _of_problem(problem: Problem) -> dict[str, Any]:

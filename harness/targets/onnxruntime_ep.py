@@ -56,11 +56,15 @@ class OnnxRuntimeTarget:
     def __init__(self, name: TargetName) -> None:
         self._kind, _, index = name.device.lower().partition(":")
         options = dict(name.options)
-        self._threads = int(options.pop("threads", host.cpu_threads()))
+        self._threads = host.threads_of(options)
+        options.pop("threads", None)
         self._spinning = options.pop("spinning", "0" if os.environ.get("MOEMARK_SHARED_HOST") else "1") != "0"
         if index:
             options["device_id"] = index
         self._provider = _find_provider(self._kind)
+        if self._kind == "cpu" and options:  # the CPU provider takes any option and heeds none
+            known = ", ".join(OWN_OPTIONS)
+            raise CannotRun(f"ort:cpu has no option {sorted(options)[0]!r}: there are {known}")
         self._options = options
         self._on_cpu = self._kind == "cpu"
         if self._spinning:

@@ -62,6 +62,9 @@ def test_a_node_that_the_provider_lacks_is_never_a_number() -> None:
         ("ort:cann", "onnxruntime-cann"),
         ("ort:nonsense", "has no 'nonsense' provider"),
         ("torch:cpu?colour=red", "colour"),
+        ("ort:cpu?colour=red", "ort:cpu has no option 'colour': there are threads, spinning"),
+        ("torch:cpu?threads=many", "threads=many is no count"),
+        ("ort:cpu?threads=-1", "threads=-1 is no count"),
     ],
 )
 def test_a_target_that_cannot_run_names_the_mend_in_one_line(target: str, named: str) -> None:
@@ -78,3 +81,9 @@ def test_onnx_graphs_are_standard_and_hold_no_weights() -> None:
     assert {node.domain for node in graph.nodes} == {""}
     assert len(graph.model().SerializeToString()) < 100_000
     assert [opset.version for opset in graph.model().opset_import] == [21]
+
+
+def test_more_tokens_than_the_host_can_hold_are_too_big_before_any_are_made() -> None:
+    found = measured("torch:cpu", "router/olmoe-1b-7b/ep1/t999999999/fp32/balanced/latency", "plain")
+    assert found.status == "too-big"
+    assert "hidden states of 16 slots" in found.reason
