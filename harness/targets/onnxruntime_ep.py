@@ -44,7 +44,7 @@ MENDS = {
     "rocm": "install a ROCm build of ONNX Runtime in an environment of its own and name it: ort:rocm@ENV",
 }
 OWN_OPTIONS = ("threads", "spinning")
-ELEMENT: dict[str, Any] = {"fp32": np.dtype(np.float32), "fp16": np.dtype(np.float16)}
+ELEMENT: dict[str, Any] = {"fp32": np.dtype(np.float32), "fp16": np.dtype(np.float16), "int32": np.dtype(np.int32)}
 CEILING_S = 0.25
 
 
