@@ -198,7 +198,7 @@ def _tempt_with_dropped_group(logits: np.ndarray, chosen: np.ndarray, groups: in
     """Groups are scored by their highest: the leader of every kept group is lifted, so that an expert of a dropped group can
     stand above the last planned one and still be dropped."""
     tokens, experts = logits.shape
-    line, size = np.arange(tokens), experts // groups
+    size = experts // groups
     planned = np.where(chosen, logits, -np.inf).reshape(tokens, groups, size)
     kept = np.isfinite(planned).any(axis=2)
     leads = np.zeros((tokens, groups, size), dtype=bool)
@@ -209,7 +209,7 @@ def _tempt_with_dropped_group(logits: np.ndarray, chosen: np.ndarray, groups: in
     dropped = np.where(kept.repeat(size, axis=1), -np.inf, logits)
     able = np.asarray(np.isfinite(last) & np.isfinite(dropped.max(axis=1)))
     tempted = np.array(logits)
-    tempted[line[able], dropped.argmax(axis=1)[able]] = last[able] + GAP
+    tempted[np.flatnonzero(able), dropped.argmax(axis=1)[able]] = last[able] + GAP
     least = np.where(leader, logits, np.inf).min(axis=1)
     lift = np.where(able, np.maximum(0.0, last + 2 * GAP - least), 0.0)
     return np.where(leader, tempted + lift[:, None], tempted)
