@@ -36,15 +36,35 @@ def test_right_implementations_pass(workload: str, case: str, dtype: str) -> Non
     check(problem, sorted_on_torch(problem, "plain"))
 
 
-@pytest.mark.parametrize("workload", ["permute", "unpermute"])
-@pytest.mark.parametrize("case", ["tiny-v3/ep1/t16", "tiny-v3/ep4/t8", "tiny-llama4/ep4/t8"])
-def test_right_implementations_pass_on_onnx_runtime(workload: str, case: str) -> None:
-    problem = problem_of(f"{workload}/{case}/fp32/zipf1.0/latency")
-    [implementation] = implementations_of(workload, "onnxruntime")
+@pytest.mark.parametrize(
+    "case",
+    [
+        "permute/tiny-v3/ep1/t16/fp32",
+        "permute/tiny-v3/ep4/t8/fp16",
+        "permute/tiny-llama4/ep4/t8/bf16",
+        "unpermute/tiny-v3/ep1/t16/fp32",
+        "unpermute/tiny-v3/ep4/t8/fp32",
+        "unpermute/tiny-llama4/ep4/t8/fp32",
+    ],
+)
+def test_right_implementations_pass_on_onnx_runtime(case: str) -> None:
+    problem = problem_of(f"{case}/zipf1.0/latency")
+    [implementation] = implementations_of(problem.case.workload, "onnxruntime")
     prepared = open_target(TargetName.parse("ort:cpu")).prepare(problem, implementation, 1)
-    checker = Checker(problem, "fp32")
+    checker = Checker(problem, problem.case.dtype)
     checker.before(prepared.fetch(prepared.submit(0)))
+    prepared.poison([])
     checker.after(lambda slot: prepared.fetch(prepared.submit(slot)), seed=5)
+
+
+def test_poison_reaches_outputs_that_numpy_has_no_type_for() -> None:
+    problem = problem_of("permute/tiny-v3/ep4/t8/bf16/uniform/latency")
+    [implementation] = implementations_of("permute", "onnxruntime")
+    prepared = open_target(TargetName.parse("ort:cpu")).prepare(problem, implementation, 1)
+    handle = prepared.submit(0)
+    assert np.isfinite(prepared.fetch(handle)["gathered"]).all()
+    prepared.poison([handle])
+    assert np.isnan(prepared.fetch(handle)["gathered"]).all()
 
 
 def changed(name: str, change: Callable[[torch.Tensor], None]) -> Callable[[Call], Call]:
