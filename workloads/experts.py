@@ -33,6 +33,9 @@ __all__ = [
     "ffn_weights",
     "halves",
     "norm_gain",
+    "onnx_argsort",
+    "onnx_counts",
+    "onnx_distinct_keys",
     "onnx_experts",
     "onnx_ffn",
     "onnx_sorted",
@@ -85,8 +88,10 @@ def expert_weights(model: Model, local: int, seed: int) -> dict[str, Weight]:
     weights = ffn_weights("experts", model, inner, local, seed, hidden)
     if model.expert_bias:
         source = stream("expert-bias", model.id, local, seed)
-        for name, width in (("experts_in_bias", inner * (2 if model.glu else 1)), ("experts_out_bias", hidden)):
-            values = np.ldexp(bell(source, local * width).astype(np.float32), -12)
+        bits = CLAMP_BITS if model.activation_limit else 0  # larger projections, and products of them, ask for larger biases
+        stacked = inner * (2 if model.glu else 1)
+        for name, width, scale in (("experts_in_bias", stacked, bits), ("experts_out_bias", hidden, 2 * bits)):
+            values = np.ldexp(bell(source, local * width).astype(np.float32), scale - 12)
             weights[name] = Pinned(values.reshape(local, width))
     if model.expert_norm_eps:
         weights["expert_norm"] = norm_gain("expert_norm", model, hidden, seed)
@@ -282,8 +287,8 @@ def onnx_sorted(graph: Graph, x: str, ids: str, shares: str | None, sizes: Any, 
     flat = graph.reshape(ids, (rows * k,))
     padded = graph.node("Less", flat, graph.constant(np.int64(0)))
     bucket = graph.node("Where", padded, graph.constant(np.int64(experts)), flat)
-    order = _argsort(graph, _distinct_keys(graph, bucket, rows * k), rows * k)
-    counts = _counts(graph, bucket, experts)
+    order = onnx_argsort(graph, onnx_distinct_keys(graph, bucket, rows * k), rows * k)
+    counts = onnx_counts(graph, bucket, experts)
     used = graph.node("Slice", order, graph.constant([0]), graph.node("ReduceSum", counts, keepdims=1))
     gathered = graph.node("Gather", x, graph.node("Div", used, graph.constant(np.int64(k))), axis=0)
     stretches = graph.node("Split", gathered, counts, outputs=experts, axis=0) if experts > 1 else [gathered]
@@ -291,7 +296,7 @@ def onnx_sorted(graph: Graph, x: str, ids: str, shares: str | None, sizes: Any, 
     width = sizes.expert_hidden
     joined = graph.node("Concat", *done, graph.constant(np.zeros((1, width)), graph.dtype), axis=0)
     joined = _onnx_finish(graph, joined, width, model)
-    places = _argsort(graph, order, rows * k)
+    places = onnx_argsort(graph, order, rows * k)
     last = graph.node("ReduceSum", counts, keepdims=1)
     back = graph.node("Gather", joined, graph.node("Min", places, last), axis=0)
     spread = graph.reshape(back, (rows, k, width))
@@ -306,17 +311,19 @@ def _onnx_finish(graph: Graph, done: str, width: int, model: Model) -> str:
     return rms_norm(graph.in_dtype(), done, gain, width, model.expert_norm_eps, gain_first=True)
 
 
-def _distinct_keys(graph: Graph, bucket: str, size: int) -> str:
+def onnx_distinct_keys(graph: Graph, bucket: str, size: int) -> str:
     """bucket * size + position: a sort of these is stable whatever the runtime does with ties."""
     scaled = graph.node("Mul", bucket, graph.constant(np.int64(size)))
     return graph.node("Add", scaled, graph.constant(np.arange(size)))
 
 
-def _argsort(graph: Graph, keys: str, size: int) -> str:
+def onnx_argsort(graph: Graph, keys: str, size: int) -> str:
+    """Positions [size] of distinct keys in rising order."""
     return graph.node("TopK", keys, graph.constant([size]), outputs=2, axis=0, largest=0, sorted=1)[1]
 
 
-def _counts(graph: Graph, bucket: str, experts: int) -> str:
+def onnx_counts(graph: Graph, bucket: str, experts: int) -> str:
+    """How often each of `experts` ids stands in `bucket`, int64 [experts]."""
     columns = graph.node("Unsqueeze", bucket, graph.constant([1]))
     hits = graph.node("Equal", columns, graph.constant(np.arange(experts).reshape(1, experts)))
     return graph.node("ReduceSum", graph.cast(hits, "int64"), graph.constant([0]), keepdims=0)

@@ -34,7 +34,7 @@ from workloads.routing import (
 )
 from workloads.rules import RULES, rule_of
 
-__all__ = ["HASH", "RoutedInputs", "Slot", "group_of", "routed_inputs", "unsupported_routing"]
+__all__ = ["HASH", "RoutedInputs", "Slot", "drawn_weights", "group_of", "routed_inputs", "unsupported_routing"]
 
 
 @dataclass(frozen=True)
@@ -228,11 +228,15 @@ class _SlotMaker:
         rows[~mine] = hidden_noise(int((~mine).sum()), hidden, ("foreign", *label))
         ids = np.where(here[sent], plan[sent] % width, -1).astype(np.int32)
         ids = np.take_along_axis(ids, np.argsort(ids < 0, axis=1, kind="stable"), axis=1)
-        drawn = integers(source, ids.size, 128).reshape(ids.shape) + 64
-        weights = np.where(ids < 0, 0.0, np.ldexp(drawn.astype(np.float64), -self._weight_scale()))
-        return {"rows": rows, "row_ids": ids, "row_weights": weights.astype(np.float32)}
+        return {"rows": rows, "row_ids": ids, "row_weights": drawn_weights(source, ids, self.model)}
 
-    def _weight_scale(self) -> int:
-        """The power of two that brings the mean row weight nearest to scaling factor / k, as normalised routers give."""
-        factor = self.model.routed_scaling_factor or 1.0
-        return round(float(np.log2(127.5 * self.group.per_token / factor)))
+
+def drawn_weights(source: np.random.Philox, ids: np.ndarray, model: Model) -> np.ndarray:
+    """Row weights [R, k] float32 on the grid for local ids (-1: none, weight 0), whose mean is scaling factor / k.
+
+    That is what normalised routers give, to the nearest power of two.
+    """
+    drawn = integers(source, ids.size, 128).reshape(ids.shape) + 64
+    factor = model.routed_scaling_factor or 1.0
+    scale = round(float(np.log2(127.5 * model.experts_per_token / factor)))
+    return np.where(ids < 0, 0.0, np.ldexp(drawn.astype(np.float64), -scale)).astype(np.float32)

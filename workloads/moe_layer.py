@@ -258,7 +258,7 @@ class _Reference:
     def _parts(self, output: str, chosen: Chosen) -> list[Contribution]:
         whole = self._outputs()[output][1](chosen)
         starts = np.cumsum([0, *(len(lines) for _, lines in chosen)])
-        return [_cut(whole, first, last) for first, last in pairwise(starts)]
+        return [whole.between(first, last) for first, last in pairwise(starts)]
 
     def _expected(self, slot: int, found: dict[str, tuple[np.ndarray, Contribution]]) -> Expected:
         return Expected(
@@ -358,12 +358,6 @@ def _always(source: int, values: np.ndarray, weight: np.ndarray | None = None) -
 def _joined(a: Contribution, b: Contribution) -> Contribution:
     pairs = ((a.row, b.row), (a.source, b.source), (a.weight, b.weight), (a.parts, b.parts))
     return Contribution(*(np.concatenate(pair) for pair in pairs))
-
-
-def _cut(whole: Contribution, first: int, last: int) -> Contribution:
-    """The contributions to lines first..last, counted from there."""
-    here = (whole.row >= first) & (whole.row < last)
-    return Contribution(whole.row[here] - first, whole.source[here], whole.weight[here], whole.parts[here])
 
 
 # -- torch ---------------------------------------------------------------------------------------------------------

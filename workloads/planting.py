@@ -237,18 +237,22 @@ def _arrange_softmax(logits: np.ndarray, chosen: np.ndarray, bias: np.ndarray, s
     q = np.where(chosen, 0.0, np.minimum(q, SOFTMAX_CAP - b))
     there = np.where(chosen, np.inf, b).argmin(axis=1)
     able = np.asarray(~chosen[line, there])
-    q[line[able], there[able]] = (SOFTMAX_CAP - b)[there[able]]
+    q[line[able], there[able]] = 0.0
     least = np.where(chosen, SOFTMAX_CAP + SOFTMAX_GAP - b, 0.0)
-    rest = experts - q.sum(axis=1) - least.sum(axis=1)
-    if rest.min() <= 0:
+    room = experts - least.sum(axis=1) - np.where(able, (SOFTMAX_CAP - b)[there], 0.0)
+    if room.min() <= 0:
         raise ArithmeticError(f"{experts} experts leave no room to plant a biased softmax")
+    q = q * np.minimum(1.0, SOFTMAX_SHARE * room / q.sum(axis=1))[:, None]
+    rest = room - q.sum(axis=1)
+    q[line[able], there[able]] = (SOFTMAX_CAP - b)[there[able]]
     last = np.where(chosen, b, -np.inf).argmax(axis=1)
     share = np.where(chosen, 1.0 + integers(source, tokens * experts, 8).reshape(tokens, experts), 0.0)
     share[line, last] = np.where(chosen.sum(axis=1) > 1, 0.0, share[line, last])
     return pinned.log(q + least + rest[:, None] * share / share.sum(axis=1, keepdims=True))
 
 
-SOFTMAX_CAP, SOFTMAX_GAP = 2.0, 0.3
+SOFTMAX_CAP, SOFTMAX_GAP, SOFTMAX_SHARE = 2.0, 0.3, 0.75
+"""In units of 1 / E, and the most that unplanned experts take of what planned and tempting ones leave."""
 
 
 def _arrange_scores(

@@ -80,6 +80,11 @@ class Contribution:
     weight: np.ndarray
     parts: np.ndarray
 
+    def between(self, first: int, last: int) -> Contribution:
+        """The contributions to lines first..last, counted from there."""
+        here = (self.row >= first) & (self.row < last)
+        return Contribution(self.row[here] - first, self.source[here], self.weight[here], self.parts[here])
+
 
 @dataclass(frozen=True)
 class Expected:
@@ -97,6 +102,8 @@ class Expected:
     """Output name → (line, source, weight) of every contribution to the whole output."""
     contributions: dict[str, Contribution] = field(default_factory=dict)
     """Output name → its parts; `row` counts within `lines`."""
+    exact: dict[str, np.ndarray] = field(default_factory=dict)
+    """Output name → the whole output, which must be equal to the last bit: data that is moved and not computed with."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +118,7 @@ class Problem:
     ring: list[dict[str, np.ndarray]]
     """Per slot: input name → host array (float32 values on the pinned grid, int32 ids)."""
     outputs: dict[str, tuple[int, ...]]
-    """Output name → shape. `ids` and `weights` [T, k] are the router's; the others are [lines, H]."""
+    """Output name → shape. `ids` and `weights` [T, k] are the router's; the others but `exact` ones are [lines, H]."""
     cost: Cost
     input_digest: str
     references: Callable[[Sequence[tuple[int, Lines]]], list[Expected]]
@@ -119,6 +126,13 @@ class Problem:
     sources: Callable[[int, str], tuple[np.ndarray, np.ndarray]]
     """(slot, output) → (line, local expert) of every assignment: what a checker draws lines from."""
     skew: dict[str, Any] | None = None
+    exact: frozenset[str] = frozenset()
+    """Outputs that must equal the reference to the last bit."""
+
+    @property
+    def sums(self) -> list[str]:
+        """The outputs that are sums of contributions, line by line."""
+        return [name for name in self.outputs if name not in ("ids", "weights") and name not in self.exact]
 
     def reference(self, slot: int, lines: Lines = None) -> Expected:
         """Float64 reference of one slot."""

@@ -13,6 +13,7 @@ from workloads.experts import combine, halves
 from workloads.moe_layer import build_torch_layer
 from workloads.problem import Problem
 from workloads.registry import Built, TargetFacts, implementation
+from workloads.routed_experts import build_torch_experts
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,6 +31,12 @@ def _unsuited(case: Case, facts: TargetFacts) -> str | None:
 def build(problem: Problem, on: Any) -> Built:
     """Sort by expert, two grouped matmuls, back in order, weighted, summed."""
     return build_torch_layer(problem, on, torch_grouped)
+
+
+@implementation("experts", "torch", "grouped", division="closed", unsuited=_unsuited)
+def build_experts(problem: Problem, on: Any) -> Built:
+    """The same on rows that are already routed."""
+    return build_torch_experts(problem, on, torch_grouped)
 
 
 def torch_grouped(x: Tensor, ids: Tensor, shares: Tensor, weights: dict[str, Tensor], act: Any) -> Tensor:
