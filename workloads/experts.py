@@ -48,15 +48,12 @@ __all__ = [
     "unsupported_experts",
 ]
 
-UNDONE_EXPERT_KEYS = {"zero_experts": "zero-compute experts"}
-
 
 def unsupported_experts(model: Model) -> str | None:
     """Why this model's experts are not done yet; None if they are."""
     if model.activation not in ACTIVATIONS:
         return f"the activation {model.activation!r} of {model.id} is not done yet"
-    undone = [what for key, what in UNDONE_EXPERT_KEYS.items() if getattr(model, key, None)]
-    return f"{model.id} has {undone[0]}, which is not done yet" if undone else None
+    return None
 
 
 # -- weights -------------------------------------------------------------------------------------------------------
@@ -88,7 +85,8 @@ def expert_weights(model: Model, local: int, seed: int) -> dict[str, Weight]:
     weights = ffn_weights("experts", model, inner, local, seed, hidden)
     if model.expert_bias:
         source = stream("expert-bias", model.id, local, seed)
-        bits = CLAMP_BITS if model.activation_limit else 0  # larger projections, and products of them, ask for larger biases
+        # Larger projections, and products of them, ask for larger biases.
+        bits = CLAMP_BITS if model.activation_limit else 0
         stacked = inner * (2 if model.glu else 1)
         for name, width, scale in (("experts_in_bias", stacked, bits), ("experts_out_bias", hidden, 2 * bits)):
             values = np.ldexp(bell(source, local * width).astype(np.float32), scale - 12)

@@ -199,8 +199,8 @@ def _tempt_with_dropped_group(logits: np.ndarray, chosen: np.ndarray, groups: in
     stand above the last planned one and still be dropped."""
     tokens, experts = logits.shape
     size = experts // groups
-    planned = np.where(chosen, logits, -np.inf).reshape(tokens, groups, size)
-    kept = np.isfinite(planned).any(axis=2)
+    planned: np.ndarray = np.where(chosen, logits, -np.inf).reshape(tokens, groups, size)
+    kept: np.ndarray = np.asarray(np.isfinite(planned).any(axis=2))
     leads = np.zeros((tokens, groups, size), dtype=bool)
     np.put_along_axis(leads, planned.argmax(axis=2)[:, :, None], kept[:, :, None], axis=2)
     leader = leads.reshape(tokens, experts)

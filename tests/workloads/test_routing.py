@@ -60,7 +60,7 @@ def test_a_balanced_plan_deals_evenly(group: Group, tokens: int, seed: int) -> N
     ("kind", "low", "high"), [("zipf1.0", 23.0, 28.0), ("power1.01", 4.0, 14.0), ("power1.2", 7.0, 30.0)]
 )
 def test_skew_is_what_the_profile_says(kind: str, low: float, high: float) -> None:
-    """256 experts, top-8, 4096 tokens. The first of 256 by Zipf is drawn by 79 % of tokens, 25 times the mean; the power law gives
+    """256 experts, top-8, 4096 tokens. The first by Zipf is drawn by 79 % of tokens, 25 times the mean; the power law gives
     8.1 and 15.4 times the mean (means over draws, seeds/routing), before repeats are drawn again."""
     group = Group(256, 8)
     ratios = [load_statistics(draw(profile(kind), group, 4096, (s,)), 256, 8).hotspot_ratio for s in range(5)]
