@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
     from workloads.backends.onnx_ops import Graph
 
-__all__ = ["MoeLayerWorkload", "build_torch_layer"]
+__all__ = ["MoeLayerWorkload", "build_torch_layer", "layer_problem"]
 
 
 class MoeLayerWorkload:
@@ -77,21 +77,27 @@ class MoeLayerWorkload:
         weights = router_weights(made.gate) | expert_weights(about, sizes.local_experts, case.seed)
         if sizes.shared_inner:
             weights |= ffn_weights("shared", about, sizes.shared_inner, 1, case.seed)
-        ring = [slot.inputs for slot in made.slots]
-        reference = _Reference(about, made, weights, case.ep > 1)
-        return Problem(
-            case=case,
-            model=about,
-            sizes=sizes,
-            weights=weights,
-            ring=ring,
-            outputs=_outputs(case, sizes),
-            cost=_cost(case, about, sizes, made.distinct_experts),
-            input_digest=input_digest(weights, ring, made.plan),
-            references=reference.references,
-            sources=reference.sources,
-            skew=made.skew,
-        )
+        return layer_problem(case, about, made, weights)
+
+
+def layer_problem(case: Case, about: Model, made: RoutedInputs, weights: dict[str, Weight]) -> Problem:
+    """The problem of a layer with these inputs and weights, whoever made them."""
+    sizes = _sizes(case, about, made)
+    ring = [slot.inputs for slot in made.slots]
+    reference = _Reference(about, made, weights, case.ep > 1)
+    return Problem(
+        case=case,
+        model=about,
+        sizes=sizes,
+        weights=weights,
+        ring=ring,
+        outputs=_outputs(case, sizes),
+        cost=_cost(case, about, sizes, made.distinct_experts),
+        input_digest=input_digest(weights, ring, made.plan),
+        references=reference.references,
+        sources=reference.sources,
+        skew=made.skew,
+    )
 
 
 register_workload(MoeLayerWorkload())
