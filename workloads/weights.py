@@ -1,7 +1,8 @@
 """Weights as recipes: a target fills them on its device, the reference reads them without copying.
 
-A `Pinned` weight is an ordinary array (gates, biases; never tiled; stacks of matrices that come from elsewhere). A `Tiled` weight is a stack of matrices cut from one
-random block, each matrix at an offset of its own: matrix m, flat element i = block[(offset[m] + i) mod BLOCK] * 2**-scale.
+A `Pinned` weight is an ordinary array (gates, biases; never tiled; stacks of matrices that come from elsewhere). A `Tiled`
+weight is a stack of matrices cut from one random block, each matrix at an offset of its own: matrix m, flat element i =
+block[(offset[m] + i) mod BLOCK] * 2**-scale.
 """
 
 from __future__ import annotations
