@@ -46,6 +46,8 @@ class Family:
     """The class whose forward maps [1, T, H] to the layer's output, or `f(modeling, config) -> block`."""
     models: tuple[str, ...] = ()
     """Models of models.toml whose released configuration names this module."""
+    defaults: bool = False
+    """True where the first of `models` has the dims that the configuration has by default."""
     likewise: Mapping[str, str] = field(default_factory=dict)
     """Models without a module of their own that this one stands for → why it may."""
     settings: Callable[[Model], dict[str, Any]] = _nothing
@@ -216,7 +218,8 @@ FAMILIES = (
         "deepseek_v4",
         "DeepseekV4Config",
         "DeepseekV4SparseMoeBlock",
-        models=("deepseek-v4-pro", "deepseek-v4-flash"),
+        models=("deepseek-v4-flash", "deepseek-v4-pro"),
+        defaults=True,
         likewise={"deepseek-v4.1-flash": "V4's layer without hash layers (the bias of image tokens is not compared)"},
         layer=5,
     ),
@@ -225,9 +228,10 @@ FAMILIES = (
         "DeepseekV3Config",
         "DeepseekV3MoE",
         models=("deepseek-v3",),
+        defaults=True,
         likewise={"kimi-k2": "its configuration names DeepSeek-V3's code"},
     ),
-    Family("deepseek_v32", "DeepseekV32Config", "DeepseekV32MoE", models=("deepseek-v3.2",)),
+    Family("deepseek_v32", "DeepseekV32Config", "DeepseekV32MoE", models=("deepseek-v3.2",), defaults=True),
     Family(
         "deepseek_v2",
         "DeepseekV2Config",
@@ -241,26 +245,37 @@ FAMILIES = (
         "Qwen3MoeSparseMoeBlock",
         models=("qwen3-235b-a22b", "qwen3-30b-a3b", "qwen3-coder-480b-a35b"),
     ),
-    Family("qwen3_next", "Qwen3NextConfig", "Qwen3NextSparseMoeBlock", models=("qwen3-next-80b-a3b",)),
+    Family("qwen3_next", "Qwen3NextConfig", "Qwen3NextSparseMoeBlock", models=("qwen3-next-80b-a3b",), defaults=True),
     Family(
         "qwen3_5_moe",
         "Qwen3_5MoeTextConfig",
         "Qwen3_5MoeSparseMoeBlock",
-        models=("qwen3.5-397b-a17b", "qwen3.5-122b-a10b", "qwen3.5-35b-a3b"),
+        models=("qwen3.5-35b-a3b", "qwen3.5-397b-a17b", "qwen3.5-122b-a10b"),
+        defaults=True,
     ),
-    Family("qwen2_moe", "Qwen2MoeConfig", "Qwen2MoeSparseMoeBlock", models=("qwen1.5-moe-a2.7b",)),
-    Family("mixtral", "MixtralConfig", "MixtralSparseMoeBlock", models=("mixtral-8x7b", "mixtral-8x22b")),
+    Family("qwen2_moe", "Qwen2MoeConfig", "Qwen2MoeSparseMoeBlock", models=("qwen1.5-moe-a2.7b",), defaults=True),
+    Family(
+        "mixtral", "MixtralConfig", "MixtralSparseMoeBlock", models=("mixtral-8x7b", "mixtral-8x22b"), defaults=True
+    ),
     Family("olmoe", "OlmoeConfig", "OlmoeSparseMoeBlock", models=("olmoe-1b-7b",)),
-    Family("gpt_oss", "GptOssConfig", "GptOssMLP", models=("gpt-oss-120b", "gpt-oss-20b"), rename=_gpt_oss_state),
-    Family("glm4_moe", "Glm4MoeConfig", "Glm4MoeMoE", models=("glm-4.5", "glm-4.5-air")),
-    Family("glm_moe_dsa", "GlmMoeDsaConfig", "GlmMoeDsaMoE", models=("glm-5",)),
-    Family("glm5_next", "Glm5NextTextConfig", "Glm5NextTextMoE", models=("glm-5.3-flash",)),
-    Family("minimax_m2", "MiniMaxM2Config", "MiniMaxM2SparseMoeBlock", models=("minimax-m2",)),
+    Family(
+        "gpt_oss",
+        "GptOssConfig",
+        "GptOssMLP",
+        models=("gpt-oss-120b", "gpt-oss-20b"),
+        defaults=True,
+        rename=_gpt_oss_state,
+    ),
+    Family("glm4_moe", "Glm4MoeConfig", "Glm4MoeMoE", models=("glm-4.5-air", "glm-4.5"), defaults=True),
+    Family("glm_moe_dsa", "GlmMoeDsaConfig", "GlmMoeDsaMoE", models=("glm-5",), defaults=True),
+    Family("glm5_next", "Glm5NextTextConfig", "Glm5NextTextMoE", models=("glm-5.3-flash",), defaults=True),
+    Family("minimax_m2", "MiniMaxM2Config", "MiniMaxM2SparseMoeBlock", models=("minimax-m2",), defaults=True),
     Family(
         "minimax_m3_vl",
         "MiniMaxM3VLTextConfig",
         "MiniMaxM3VLSparseMoeBlock",
         models=("minimax-m3",),
+        defaults=True,
         scaled_sum=True,
     ),
     Family(
@@ -268,14 +283,15 @@ FAMILIES = (
         "Llama4TextConfig",
         "Llama4TextMoe",
         models=("llama-4-scout", "llama-4-maverick"),
+        defaults=True,
         rename=_llama4_state,
         routed=_llama4_routed,
     ),
     Family("dots1", "Dots1Config", "Dots1MoE", models=("dots.llm1",)),
-    Family("mimo_v2_flash", "MiMoV2FlashConfig", "MiMoV2FlashMoE", models=("mimo-v2-flash",)),
-    Family("bailing_hybrid", "BailingHybridConfig", "BailingHybridMoE", models=("ling-3.0-flash",)),
+    Family("mimo_v2_flash", "MiMoV2FlashConfig", "MiMoV2FlashMoE", models=("mimo-v2-flash",), defaults=True),
+    Family("bailing_hybrid", "BailingHybridConfig", "BailingHybridMoE", models=("ling-3.0-flash",), defaults=True),
     Family("hunyuan_v1_moe", "HunYuanMoEV1Config", "HunYuanMoEV1Moe", models=("hunyuan-a13b",)),
-    Family("hy_v3", "HYV3Config", "HYV3MoE", models=("hy3-preview",)),
+    Family("hy_v3", "HYV3Config", "HYV3MoE", models=("hy3-preview",), defaults=True),
     Family("step3p7", "Step3p7TextConfig", "Step3p7SparseMoeBlock", models=("step-3.5-flash",), scaled_sum=True),
     Family(
         "granitemoehybrid",
@@ -290,8 +306,9 @@ FAMILIES = (
         "Ernie4_5_MoeConfig",
         "Ernie4_5_MoeSparseMoeBlock",
         models=("ernie-4.5-21b-a3b", "ernie-4.5-300b-a47b"),
+        defaults=True,
     ),
-    Family("phimoe", "PhimoeConfig", "PhimoeSparseMoeBlock", models=("phi-3.5-moe",), settings=_phimoe),
+    Family("phimoe", "PhimoeConfig", "PhimoeSparseMoeBlock", models=("phi-3.5-moe",), defaults=True, settings=_phimoe),
     Family(
         "dbrx",
         "DbrxConfig",
@@ -313,12 +330,20 @@ FAMILIES = (
         "LongcatFlashConfig",
         "LongcatFlashMoE",
         models=("longcat-flash",),
+        defaults=True,
         settings=_longcat,
         rename=_longcat_state,
     ),
     Family("gemma4", "Gemma4TextConfig", _gemma4_block, models=("gemma-4-26b-a4b",), settings=_gemma4),
-    Family("mistral4", "Mistral4Config", "Mistral4MoE", models=("mistral-small-4",)),
-    Family("muse_spark", "MuseSparkTextConfig", "MuseSparkMoE", models=("muse-spark-816b-a42b",), settings=_muse),
+    Family("mistral4", "Mistral4Config", "Mistral4MoE", models=("mistral-small-4",), defaults=True),
+    Family(
+        "muse_spark",
+        "MuseSparkTextConfig",
+        "MuseSparkMoE",
+        models=("muse-spark-816b-a42b",),
+        defaults=True,
+        settings=_muse,
+    ),
 )
 
 NO_MODULE = {

@@ -15,7 +15,7 @@ from tests.parity.comparing import Difference, difference
 from tests.parity.families import FAMILIES, NO_MODULE, Family
 from tests.parity.others import NOT_COMPARED, OTHERS, subjects
 from tests.parity.ours import TOKENS, open_targets, outputs_of, problem_of, reference_outputs, tiny, unsupported
-from tests.parity.theirs import Reference, reference
+from tests.parity.theirs import KEYS, Reference, default_of, reference
 from workloads.dims import Model
 from workloads.models import models
 
@@ -86,6 +86,15 @@ def test_no_trait_can_be_left_out(family: Family, about: Model) -> None:
     for what, change in traits_left_out(about).items():
         found = float64(family, msgspec.structs.replace(small, **change), theirs)
         assert not found.within(PLAIN), f"{about.id} without its {what} is no different"
+
+
+@pytest.mark.parametrize("family", [one for one in FAMILIES if one.defaults], ids=lambda one: one.models[0])
+def test_a_models_dims_are_the_defaults_of_its_configuration(family: Family) -> None:
+    about = models()[family.models[0]]
+    theirs = {key: default_of(family, key) for key in KEYS}
+    assert {key: getattr(about, key) for key in KEYS if theirs[key] is not None} == {
+        key: value for key, value in theirs.items() if value is not None
+    }
 
 
 def test_every_moe_model_has_a_module_or_a_reason() -> None:

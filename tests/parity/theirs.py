@@ -19,9 +19,24 @@ from torch import Tensor, nn
 from tests.parity.families import Family, State
 from workloads.dims import Model
 
-__all__ = ["Reference", "reference"]
+__all__ = ["KEYS", "Reference", "default_of", "reference"]
 
 VOCABULARY = 50
+KEYS = {
+    "hidden_size": ("hidden_size",),
+    "num_experts": ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts"),
+    "experts_per_token": ("num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_k"),
+    "moe_intermediate_size": ("moe_intermediate_size", "intermediate_size"),
+    "shared_intermediate_size": ("shared_expert_intermediate_size", "shared_intermediate_size", "share_expert_dim"),
+    "shared_experts": ("n_shared_experts", "num_shared_experts", "moe_num_shared_experts"),
+    "num_expert_groups": ("n_group", "num_expert_group"),
+    "topk_groups": ("topk_group",),
+    "norm_topk_prob": ("norm_topk_prob", "moe_renormalize"),
+    "routed_scaling_factor": ("routed_scaling_factor", "router_scaling_factor", "moe_router_scaling_factor"),
+    "activation_limit": ("swiglu_limit",),
+    "activation_alpha": ("swiglu_alpha",),
+}
+"""Our key → what configurations call it, the more particular name first."""
 NUDGE, NUDGES, DRAWS = 1e-4, 4, 10
 """How far a token is moved, a thousand times what rounding does to it; how often; and how often tokens are drawn."""
 UPSET = 0.02
@@ -96,11 +111,20 @@ def _by_id(ids: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
     return ids, weights.gather(1, order)
 
 
+def default_of(family: Family, key: str) -> Any:
+    """What the family's configuration says of one of our keys unless told; None where it has no such key."""
+    config = _configuration(family)()
+    return next((getattr(config, name) for name in KEYS[key] if getattr(config, name, None) is not None), None)
+
+
+def _configuration(family: Family) -> Any:
+    where = f"transformers.models.{family.module}.configuration_{family.module}"
+    return getattr(importlib.import_module(where), family.config)
+
+
 def _build(family: Family, about: Model) -> nn.Module:
-    where = f"transformers.models.{family.module}"
-    configuration = importlib.import_module(f"{where}.configuration_{family.module}")
-    modeling = importlib.import_module(f"{where}.modeling_{family.module}")
-    config = getattr(configuration, family.config)(**_common(about) | family.settings(about))
+    modeling = importlib.import_module(f"transformers.models.{family.module}.modeling_{family.module}")
+    config = _configuration(family)(**_common(about) | family.settings(about))
     config._experts_implementation = "eager"
     return family.build(modeling, config)
 
@@ -110,23 +134,7 @@ def _common(about: Model) -> dict[str, Any]:
 
     A name that is not read does no harm: shapes, ids, weights and outputs are compared, so a key that did not arrive shows.
     """
-    inner, shared = about.moe_intermediate_size, about.shared_intermediate_size
-    names = (
-        (about.hidden_size, ("hidden_size",)),
-        (VOCABULARY, ("vocab_size",)),
-        (about.num_experts, ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")),
-        (about.experts_per_token, ("num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_k")),
-        (inner, ("moe_intermediate_size", "intermediate_size")),
-        (shared, ("shared_expert_intermediate_size", "shared_intermediate_size", "share_expert_dim")),
-        (shared // inner, ("n_shared_experts", "num_shared_experts", "moe_num_shared_experts")),
-        (about.num_expert_groups, ("n_group", "num_expert_group")),
-        (about.topk_groups, ("topk_group",)),
-        (about.norm_topk_prob, ("norm_topk_prob", "moe_renormalize")),
-        (about.routed_scaling_factor, ("routed_scaling_factor", "router_scaling_factor", "moe_router_scaling_factor")),
-        (about.activation_limit, ("swiglu_limit",)),
-        (about.activation_alpha, ("swiglu_alpha",)),
-    )
-    return {name: value for value, same in names for name in same}
+    return {"vocab_size": VOCABULARY} | {name: getattr(about, key) for key, names in KEYS.items() for name in names}
 
 
 @torch.no_grad()
