@@ -1,7 +1,8 @@
 """Expert activations: one function each, over any backend (formulas and users: seeds/README.md, section activations).
 
-`gate` and `up` are the two projections; ungated activations get `gate` alone. Registered under the `activation` key of
-models.toml.
+`gate` and `up` are the two projections, the first and the second half of the stacked one's output; an ungated expert has
+one projection, `gate`, and its `up` is None. gpt-oss stores the two interleaved, column by column: a layout of its
+checkpoint, which loading undoes and which changes no product. Registered under the `activation` key of models.toml.
 """
 
 from __future__ import annotations
@@ -51,3 +52,30 @@ def _swiglu_oai(ops: Any, gate: Any, up: Any, model: Model) -> Any:
     limit, alpha = model.activation_limit, model.activation_alpha
     gate, up = ops.at_most(gate, limit), ops.clamp(up, -limit, limit)
     return ops.mul(ops.add(up, 1.0), ops.mul(gate, ops.sigmoid(ops.mul(gate, alpha))))
+
+
+@activation("relu2")
+def _relu2(ops: Any, gate: Any, up: None, model: Model) -> Any:
+    """Nemotron-3: the square of relu, ungated (transformers 5.23 modeling_nemotron_h)."""
+    positive = ops.relu(gate)
+    return ops.mul(positive, positive)
+
+
+@activation("gelu_tanh_glu")
+def _gelu_tanh_glu(ops: Any, gate: Any, up: Any, model: Model) -> Any:
+    """Gemma 4 and Grok-1: gelu by its tanh formula (transformers 5.23 modeling_gemma4; jax.nn.gelu's default)."""
+    return ops.mul(ops.gelu_tanh(gate), up)
+
+
+@activation("situ")
+def _situ(ops: Any, gate: Any, up: Any, model: Model) -> Any:
+    """Kimi-K3: b tanh(g / b) sigmoid(g) * l tanh(u / l) in fp32 (the function of transformers 5.23 modeling_inkling2)."""
+    beta, linear = model.activation_beta, model.activation_linear_beta
+
+    def bounded(ops: Any, value: Any, limit: float) -> Any:
+        return ops.mul(ops.tanh(ops.mul(value, 1.0 / limit)), limit)
+
+    def wide(ops: Any, gate: Any, up: Any) -> Any:
+        return ops.mul(ops.mul(bounded(ops, gate, beta), ops.sigmoid(gate)), bounded(ops, up, linear))
+
+    return ops.in_fp32(wide, gate, up)

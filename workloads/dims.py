@@ -59,6 +59,8 @@ _ACTIVATION_NEEDS = {
     "swiglu_oai": ("activation_limit", "activation_alpha"),
     "situ": ("activation_beta", "activation_linear_beta"),
 }
+_UNGATED = ("relu2",)
+"""Activations of one projection: experts of two matrices instead of three."""
 _EXPERT_NEEDS = ("num_experts", "experts_per_token", "moe_intermediate_size", "router")
 _WORK_KEYS = {
     "hidden_size",
@@ -216,9 +218,15 @@ def flaw_of(model: Model) -> str | None:
             return f"attention of kind {mixer.kind!r} needs {missing[0]}: add it to its [[model.attention]] table"
     if missing := [key for key in _ACTIVATION_NEEDS.get(model.activation, ()) if not getattr(model, key)]:
         return f"activation {model.activation!r} needs {missing[0]}: add it"
+    if model.glu == (model.activation in _UNGATED):
+        return f"activation {model.activation!r} {'has no' if model.glu else 'has a'} gate: {_gate_mend(model)}"
     if model.dense_layers and not model.dense_intermediate_size:
         return f"dense_layers = {model.dense_layers} needs dense_intermediate_size: add it"
     return _flaw_of_experts(model) if model.moe_layers else None
+
+
+def _gate_mend(model: Model) -> str:
+    return "write glu = false" if model.glu else "remove glu = false"
 
 
 def _flaw_of_experts(model: Model) -> str | None:

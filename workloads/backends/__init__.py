@@ -28,4 +28,5 @@ OPERATIONS = (
     "split_groups",
     "join_groups",
     "only_groups",
+    "in_fp32",
 )

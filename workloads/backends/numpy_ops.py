@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 
 __all__ = ["NumpyOps"]
@@ -79,3 +82,7 @@ class NumpyOps:
         """a [T, groups, n] where the group is among ids [T, g], minus infinity elsewhere."""
         kept = (ids[:, :, None] == np.arange(groups)).any(axis=1)
         return np.where(kept[:, :, None], a, -np.inf)
+
+    def in_fp32(self, function: Callable[..., Any], *values: np.ndarray) -> np.ndarray:
+        """function(ops, *values), on other backends in float32 and back in the values' dtype; float64 here."""
+        return function(self, *values)

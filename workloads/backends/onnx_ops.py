@@ -6,6 +6,7 @@ is ever copied into a protobuf.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -213,3 +214,9 @@ class OnnxOps:
         kept = graph.node("ReduceMax", graph.cast(hits, "int32"), graph.constant([1]), keepdims=0)
         mask = graph.node("Unsqueeze", graph.cast(kept, "bool"), graph.constant([2]))
         return graph.node("Where", mask, a, self._value(float("-inf")))
+
+    def in_fp32(self, function: Callable[..., Any], *values: str) -> str:
+        if self.dtype == "fp32":
+            return function(self, *values)
+        wide = (self.graph.cast(value, "fp32") for value in values)
+        return self.graph.cast(function(self.graph.in_fp32(), *wide), self.dtype)

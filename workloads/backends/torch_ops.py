@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 import torch.nn.functional as functional
 from torch import Tensor
@@ -75,3 +78,6 @@ class TorchOps:
     def only_groups(self, a: Tensor, ids: Tensor, groups: int) -> Tensor:
         dropped = torch.ones(a.shape[0], groups, dtype=torch.bool, device=a.device).scatter_(1, ids, False)
         return a.masked_fill(dropped.unsqueeze(-1), float("-inf"))
+
+    def in_fp32(self, function: Callable[..., Any], *values: Tensor) -> Tensor:
+        return function(self, *(value.float() for value in values)).to(values[0].dtype)
