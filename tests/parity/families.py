@@ -159,6 +159,11 @@ def _muse(about: Model) -> dict[str, Any]:
     }
 
 
+def _muse_state(state: State) -> State:
+    """Gains are held as their difference from one."""
+    return {name: value + 1.0 if "norm" in name else value for name, value in state.items()}
+
+
 def _phimoe(about: Model) -> dict[str, Any]:
     return {"router_jitter_noise": about.router_jitter_eps}
 
@@ -194,21 +199,30 @@ def _gemma4(about: Model) -> dict[str, Any]:
     return {"top_k_experts": about.experts_per_token, "intermediate_size": about.shared_intermediate_size}
 
 
-class _Gemma4(nn.Module):
-    """Router, experts and dense MLP of a decoder layer, less the norms around each branch."""
+GEMMA4_NORMS = (
+    "pre_feedforward_layernorm",
+    "post_feedforward_layernorm_1",
+    "pre_feedforward_layernorm_2",
+    "post_feedforward_layernorm_2",
+)
 
-    def __init__(self, router: nn.Module, experts: nn.Module, shared_mlp: nn.Module) -> None:
+
+class _Gemma4(nn.Module):
+    """Router, experts and dense MLP with their norms, put together as the decoder layer does between residual and sum."""
+
+    def __init__(self, modeling: Any, config: Any) -> None:
         super().__init__()
-        self.router, self.experts, self.shared_mlp = router, experts, shared_mlp
+        self.router, self.experts = modeling.Gemma4TextRouter(config), modeling.Gemma4TextExperts(config)
+        self.shared_mlp = modeling.Gemma4TextMLP(config, layer_idx=0)
+        for name in GEMMA4_NORMS:
+            setattr(self, name, modeling.Gemma4RMSNorm(config.hidden_size, eps=config.rms_norm_eps))
 
     def forward(self, x: Tensor) -> Tensor:
-        _, weights, ids = self.router(x[0])
-        return self.experts(x[0], ids, weights) + self.shared_mlp(x[0])
-
-
-def _gemma4_block(modeling: Any, config: Any) -> nn.Module:
-    mlp = modeling.Gemma4TextMLP(config, layer_idx=0)
-    return _Gemma4(modeling.Gemma4TextRouter(config), modeling.Gemma4TextExperts(config), mlp)
+        x = x[0]
+        _, weights, ids = self.router(x)
+        routed = self.experts(self.pre_feedforward_layernorm_2(x), ids, weights)
+        dense = self.shared_mlp(self.pre_feedforward_layernorm(x))
+        return self.post_feedforward_layernorm_1(dense) + self.post_feedforward_layernorm_2(routed)
 
 
 # -- the table -----------------------------------------------------------------------------------------------------
@@ -334,7 +348,7 @@ FAMILIES = (
         settings=_longcat,
         rename=_longcat_state,
     ),
-    Family("gemma4", "Gemma4TextConfig", _gemma4_block, models=("gemma-4-26b-a4b",), settings=_gemma4),
+    Family("gemma4", "Gemma4TextConfig", _Gemma4, models=("gemma-4-26b-a4b",), settings=_gemma4),
     Family("mistral4", "Mistral4Config", "Mistral4MoE", models=("mistral-small-4",), defaults=True),
     Family(
         "muse_spark",
@@ -342,6 +356,7 @@ FAMILIES = (
         "MuseSparkMoE",
         models=("muse-spark-816b-a42b",),
         defaults=True,
+        rename=_muse_state,
         settings=_muse,
     ),
 )

@@ -47,14 +47,25 @@ NAMES = {
         "gate.moe_statics.e_score_correction_bias",
         "expert_bias",
     ),
-    "experts_in": ("experts.gate_up_proj",),
+    "experts_in": ("experts.gate_up_proj", "experts.up_proj"),
     "experts_out": ("experts.down_proj",),
     "experts_in_bias": ("experts.gate_up_proj_bias",),
     "experts_out_bias": ("experts.down_proj_bias",),
-    "shared_in": ("shared.gate_up_proj.weight",),
+    "expert_norm": ("experts.post_expert_norm.weight",),
+    "shared_in": ("shared.gate_up_proj.weight", "shared.up_proj.weight"),
     "shared_out": ("shared.down_proj.weight",),
+    "shared_gate": ("shared_expert_gate.weight",),
+    "shared_entry_norm": ("pre_feedforward_layernorm.weight",),
+    "shared_exit_norm": ("post_feedforward_layernorm_1.weight",),
+    "latent_down": ("fc1_latent_proj.weight", "pre_expert_proj.weight"),
+    "latent_up": ("fc2_latent_proj.weight", "post_expert_proj.weight"),
+    "entry_norm": ("pre_expert_norm.weight", "pre_feedforward_layernorm_2.weight"),
+    "exit_norm": ("post_feedforward_layernorm_2.weight",),
 }
 """Our weight → what modules call it, `shared` standing for any of SHARED."""
+STACKED = ("shared_in", "shared_out", "latent_down", "latent_up")
+"""Weights that ours holds as stacks of one."""
+ROUTER = ("gate", "gate_bias", "router_bias")
 SHARED = ("shared_experts", "shared_expert", "shared_mlp")
 
 
@@ -110,7 +121,7 @@ def problem_of(family: Family, about: Model, theirs: Reference) -> Problem:
     ids, weights = selected(gate, about, tokens)
     slot = Slot({"tokens": tokens}, ids, weights)
     made = RoutedInputs(gate, ids, [slot] * SLOTS, len(tokens), ids.size, len(np.unique(ids)), {})
-    stacks = {name: Pinned(values.numpy()) for name, values in named.items() if name.startswith(("experts", "shared"))}
+    stacks = {name: Pinned(values.numpy()) for name, values in named.items() if name not in ROUTER}
     return layer_problem(case_of(about.id, family.variant), about, made, router_weights(gate) | stacks)
 
 
@@ -119,9 +130,7 @@ def _named(state: State) -> State:
     state = _gathered(state)
     named = {ours: state.pop(name) for ours, names in NAMES.items() for name in names if name in state}
     assert not state, f"the module has what ours does not: {', '.join(state)}"
-    for name in ("shared_in", "shared_out"):
-        if name in named:
-            named[name] = named[name][None]
+    named |= {name: named[name][None] for name in STACKED if name in named}
     if "router_bias" in named:
         named["router_bias"] = named["router_bias"].reshape(-1)
     return {name: value.contiguous() for name, value in named.items()}
