@@ -125,8 +125,6 @@ def sizes_follow(model: Model, weights: Any) -> Any:
 def ffn_reference(weights: dict[str, Weight], name: str, model: Model, matrix: int, x: np.ndarray) -> np.ndarray:
     """One FFN of a stack on x [n, W], float64 [n, W]."""
     into, out = weights[f"{name}_in"], weights[f"{name}_out"]
-    assert isinstance(into, Tiled)
-    assert isinstance(out, Tiled)
     hidden = into.apply(matrix, x) + _bias(weights, f"{name}_in_bias", matrix)
     gate, up = np.split(hidden, 2, axis=1) if model.glu else (hidden, None)
     return out.apply(matrix, activation_of(model)(NumpyOps(), gate, up)) + _bias(weights, f"{name}_out_bias", matrix)

@@ -95,7 +95,7 @@ if TYPE_CHECKING:
 
     from workloads.backends.onnx_ops import Graph
 
-__all__ = ["MoeLayerWorkload", "build_torch_layer"]
+__all__ = ["MoeLayerWorkload", "build_torch_layer", "layer_problem"]
 
 
 class MoeLayerWorkload:
@@ -121,21 +121,27 @@ class MoeLayerWorkload:
         sizes = _sizes(case, about, made)
         weights = router_weights(made.gate, made.table) | expert_weights(about, sizes.local_experts, case.seed)
         weights |= shared_weights(about, case.seed) | passage_weights(about, case.seed)
-        ring = [slot.inputs for slot in made.slots]
-        reference = _Reference(about, made, weights, case.ep > 1)
-        return Problem(
-            case=case,
-            model=about,
-            sizes=sizes,
-            weights=weights,
-            ring=ring,
-            outputs=_outputs(case, about, sizes),
-            cost=_cost(case, about, sizes, made.distinct_experts),
-            input_digest=input_digest(weights, ring, made.plan),
-            references=reference.references,
-            sources=reference.sources,
-            skew=made.skew,
-        )
+        return layer_problem(case, about, made, weights)
+
+
+def layer_problem(case: Case, about: Model, made: RoutedInputs, weights: dict[str, Weight]) -> Problem:
+    """The problem of a layer with these inputs and weights, whoever made them."""
+    sizes = _sizes(case, about, made)
+    ring = [slot.inputs for slot in made.slots]
+    reference = _Reference(about, made, weights, case.ep > 1)
+    return Problem(
+        case=case,
+        model=about,
+        sizes=sizes,
+        weights=weights,
+        ring=ring,
+        outputs=_outputs(case, about, sizes),
+        cost=_cost(case, about, sizes, made.distinct_experts),
+        input_digest=input_digest(weights, ring, made.plan),
+        references=reference.references,
+        sources=reference.sources,
+        skew=made.skew,
+    )
 
 
 register_workload(MoeLayerWorkload())

@@ -113,7 +113,7 @@ def leave_weights(row: np.ndarray, weight: np.ndarray, lines: int) -> np.ndarray
 
 def _project(weights: dict[str, Weight], name: str, x: np.ndarray) -> np.ndarray:
     matrix = weights.get(name)
-    return matrix.apply(0, x) if isinstance(matrix, Tiled) else x
+    return x if matrix is None else matrix.apply(0, x)
 
 
 def _gain(weights: dict[str, Weight], name: str) -> np.ndarray | None:

@@ -1,7 +1,8 @@
 """Weights as recipes: a target fills them on its device, the reference reads them without copying.
 
-A `Pinned` weight is an ordinary array (gates, biases; never tiled). A `Tiled` weight is a stack of matrices cut from one
-random block, each matrix at an offset of its own: matrix m, flat element i = block[(offset[m] + i) mod BLOCK] * 2**-scale.
+A `Pinned` weight is an ordinary array (gates, biases; never tiled; stacks of matrices that come from elsewhere). A `Tiled`
+weight is a stack of matrices cut from one random block, each matrix at an offset of its own: matrix m, flat element i =
+block[(offset[m] + i) mod BLOCK] * 2**-scale.
 """
 
 from __future__ import annotations
@@ -41,6 +42,10 @@ class Pinned:
     @property
     def elements(self) -> int:
         return int(self.values.size)
+
+    def apply(self, matrix: int, x: np.ndarray) -> np.ndarray:
+        """x [n, columns] times one matrix [rows, columns] of a stack, transposed: [n, rows], float64."""
+        return x @ self.values[matrix].astype(np.float64).T
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,202 @@
+"""Our side: the benchmarked code, run on a reference module's weights and tokens.
+
+Problem, targets and implementations are those of a measurement; only weights and tokens come from elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+import torch
+from torch import Tensor
+
+from harness.targets import Target, TargetName, open_target
+from tests.parity.families import Family, State
+from tests.parity.theirs import Reference
+from workloads.case import Case
+from workloads.dims import Model
+from workloads.experts import unsupported_experts
+from workloads.inputs import RoutedInputs, Slot, unsupported_routing
+from workloads.moe_layer import layer_problem
+from workloads.planting import Gate, selected
+from workloads.problem import SLOTS, Problem
+from workloads.registry import implementations_of
+from workloads.router import router_weights
+from workloads.weights import Pinned
+
+__all__ = ["Outputs", "case_of", "open_targets", "outputs_of", "problem_of", "reference_outputs", "tiny", "unsupported"]
+
+TOKENS = 24
+HIDDEN, INNER, LATENT, ZERO = 64, 24, 32, 8
+JITTER = 0.25
+"""Of sparsemixer: with the published 0.01 hardly a token would keep an expert beside its largest."""
+TARGETS = ("torch:cpu?threads=1", "ort:cpu?threads=1&spinning=0")
+SLOW = {"compiled"}
+"""Implementations that are left out: compiling is the better part of a minute."""
+
+NAMES = {
+    "gate": (
+        "gate.weight",
+        "router.weight",
+        "gate.wg.weight",
+        "router.layer.weight",
+        "router.classifier.weight",
+        "router.proj.weight",
+    ),
+    "gate_bias": ("router.bias",),
+    "router_bias": (
+        "gate.e_score_correction_bias",
+        "e_score_correction_bias",
+        "router.e_score_correction_bias",
+        "gate.moe_statics.e_score_correction_bias",
+        "expert_bias",
+    ),
+    "router_scale": ("router.per_expert_scale",),
+    "router_norm": ("router.scale",),
+    "hash_table": ("gate.tid2eid", "router.tid2eid"),
+    "experts_in": ("experts.gate_up_proj", "experts.up_proj"),
+    "experts_out": ("experts.down_proj",),
+    "experts_in_bias": ("experts.gate_up_proj_bias",),
+    "experts_out_bias": ("experts.down_proj_bias",),
+    "expert_norm": ("experts.post_expert_norm.weight",),
+    "shared_in": ("shared.gate_up_proj.weight", "shared.up_proj.weight"),
+    "shared_out": ("shared.down_proj.weight",),
+    "shared_gate": ("shared_expert_gate.weight",),
+    "shared_entry_norm": ("pre_feedforward_layernorm.weight",),
+    "shared_exit_norm": ("post_feedforward_layernorm_1.weight",),
+    "latent_down": ("fc1_latent_proj.weight", "pre_expert_proj.weight"),
+    "latent_up": ("fc2_latent_proj.weight", "post_expert_proj.weight"),
+    "entry_norm": ("pre_expert_norm.weight", "pre_feedforward_layernorm_2.weight"),
+    "exit_norm": ("post_feedforward_layernorm_2.weight",),
+}
+"""Our weight → what modules call it, `shared` standing for any of SHARED."""
+STACKED = ("shared_in", "shared_out", "latent_down", "latent_up")
+"""Weights that ours holds as stacks of one."""
+ROUTER = ("gate", "gate_bias", "router_bias", "router_scale", "router_norm", "hash_table")
+SHARED = ("shared_experts", "shared_expert", "shared_mlp")
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What one implementation made of the tokens: ids and weights [T, k], y [T, H]."""
+
+    ids: np.ndarray
+    weights: np.ndarray
+    y: np.ndarray
+
+
+def case_of(name: str, variant: str = "") -> Case:
+    """The case that stands for a model in these comparisons."""
+    return Case.parse(f"moe-layer{variant}/{name}/ep1/t{TOKENS}/fp32/uniform/latency")
+
+
+def unsupported(family: Family, about: Model) -> str | None:
+    """Why our layer of that model is not defined or not done yet; None if it is."""
+    return unsupported_routing(case_of(about.id, family.variant), about) or unsupported_experts(about)
+
+
+def tiny(about: Model) -> Model:
+    """The model with small dims and all of its traits."""
+    grouped = about.num_expert_groups > 1
+    shared = max(1, about.shared_experts) * INNER if about.shared_intermediate_size else 0
+    return msgspec.structs.replace(
+        about,
+        hidden_size=HIDDEN,
+        num_experts=32 if grouped else min(16, about.num_experts),
+        experts_per_token=min(6, about.experts_per_token),
+        moe_intermediate_size=INNER,
+        shared_intermediate_size=shared,
+        moe_latent_size=LATENT if about.moe_latent_size else 0,
+        zero_experts=ZERO if about.zero_experts else 0,
+        router_jitter_eps=JITTER if about.router_jitter_eps else 0.0,
+    )
+
+
+# -- problem -------------------------------------------------------------------------------------------------------
+
+
+def problem_of(family: Family, about: Model, theirs: Reference) -> Problem:
+    """Our problem with their weights and tokens. Raises AssertionError where they hold something that ours does not."""
+    named = _named(theirs.state)
+    gate = Gate(
+        weight=_array(named["gate"]),
+        bias=_maybe(named, "router_bias"),
+        linear_bias=_maybe(named, "gate_bias"),
+        inverse=np.empty(0),
+        scale=_maybe(named, "router_scale"),
+        norm=_maybe(named, "router_norm"),
+        norm_eps=about.router_input_norm_eps,
+        sharpness=about.router_logit_scale or 1.0,
+    )
+    inputs, table = {"tokens": theirs.tokens.numpy()}, None
+    if "hash_table" in named:
+        table = named["hash_table"].numpy().astype(np.int32)
+        inputs["input_ids"] = theirs.token_ids.numpy().astype(np.int32)
+    looked_up = None if table is None else table[inputs["input_ids"]].astype(np.int64)
+    ids, weights = selected(gate, about, inputs["tokens"], looked_up)
+    slot, real = Slot(inputs, ids, weights), ids[ids < about.num_experts]
+    made = RoutedInputs(gate, ids, table, [slot] * SLOTS, len(ids), real.size, len(np.unique(real)), {})
+    stacks = {name: Pinned(values.numpy()) for name, values in named.items() if name not in ROUTER}
+    return layer_problem(case_of(about.id, family.variant), about, made, router_weights(gate, table) | stacks)
+
+
+def _named(state: State) -> State:
+    """A module's state by our names; all of it, or AssertionError."""
+    state = _gathered(state)
+    named = {ours: state.pop(name) for ours, names in NAMES.items() for name in names if name in state}
+    assert not state, f"the module has what ours does not: {', '.join(state)}"
+    named |= {name: named[name][None] for name in STACKED if name in named}
+    if "router_bias" in named:
+        named["router_bias"] = named["router_bias"].reshape(-1)
+    return {name: value.contiguous() for name, value in named.items()}
+
+
+def _gathered(state: State) -> State:
+    """The shared expert under one name, its gate and up projections as one matrix."""
+    found = dict(state)
+    for name in state:
+        first, _, rest = name.partition(".")
+        if first in SHARED:
+            found[f"shared.{rest}"] = found.pop(name)
+    if "shared.gate_proj.weight" in found:
+        gate, up = (found.pop(f"shared.{part}_proj.weight") for part in ("gate", "up"))
+        found["shared.gate_up_proj.weight"] = torch.cat([gate, up])
+    return found
+
+
+def _array(value: Tensor) -> np.ndarray:
+    return value.numpy().astype(np.float64)
+
+
+def _maybe(named: State, name: str) -> np.ndarray | None:
+    return _array(named[name]) if name in named else None
+
+
+# -- outputs -------------------------------------------------------------------------------------------------------
+
+
+def reference_outputs(problem: Problem) -> Outputs:
+    """The float64 reference."""
+    expected = problem.reference(0)
+    assert expected.ids is not None and expected.weights is not None
+    return Outputs(expected.ids, expected.weights, expected.values["y"])
+
+
+def outputs_of(problem: Problem, targets: Mapping[str, Target]) -> Iterator[tuple[str, Outputs]]:
+    """(name, outputs) of every implementation that suits a target, prepared and called as in a measurement."""
+    for target in targets.values():
+        for one in implementations_of("moe-layer", target.facts.runtime):
+            if one.name in SLOW or one.division == "open" or one.unsuited(problem.case, target.facts):
+                continue
+            prepared = target.prepare(problem, one, 1)
+            found = prepared.fetch(prepared.submit(0))
+            yield f"{target.facts.runtime} {one.name}", Outputs(found["ids"], found["weights"], found["y"])
+            prepared.close()
+
+
+def open_targets() -> dict[str, Target]:
+    """The targets of this machine that comparisons run on."""
+    return {text: open_target(TargetName.parse(text)) for text in TARGETS}
