@@ -9,6 +9,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 .PHONY: bench test lint format clean golden
 .DELETE_ON_ERROR:
 
+# A venv made from a venv sees the base interpreter's packages, not the venv's: those come by a .pth file.
 # An interpreter that already has torch or onnxruntime (CUDA image, torch_npu, ROCm, onnxruntime-gpu) keeps it.
 $(STAMP): pyproject.toml constraints.txt constraints-torch.txt
 	@set -e; \
@@ -20,7 +21,15 @@ $(STAMP): pyproject.toml constraints.txt constraints-torch.txt
 	if [ -n "$$site" ]; then limits="$$limits"; else limits="$$limits -c constraints.txt"; fi; \
 	echo "installing into $(VENV) ..."; \
 	$(PYTHON) -m venv $$site $(VENV); \
+	if [ -n "$$site" ]; then \
+		$(PYTHON) -c "import site, sys; sys.prefix != sys.base_prefix and print(*site.getsitepackages(), sep='\n')" \
+			> "$$($(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/_interpreter.pth"; \
+	fi; \
 	$(PIP) install --quiet $$limits -e ".[$$torch$${ort}dev]"; \
+	for package in torch onnxruntime; do \
+		$(BIN)/python -c "import importlib.util, sys; sys.exit(importlib.util.find_spec('$$package') is None)" \
+			|| { echo "$$package is not seen from $(VENV): give PYTHON an interpreter that has it" >&2; exit 2; }; \
+	done; \
 	touch $(STAMP)
 
 bench: $(STAMP)

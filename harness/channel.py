@@ -29,6 +29,10 @@ from workloads.case import UserError
 __all__ = ["CodeFolder", "Died", "Overdue", "WorkerProcess", "find_interpreter"]
 
 BOOTSTRAP = "import sys; from harness.worker import main; main(int(sys.argv[1]), int(sys.argv[2]))"
+SEND_S = 60.0
+"""How long a worker may leave a request unread."""
+PIPE_BYTES = 4096
+"""Written at once: a pipe that is ready takes that much without waiting (PIPE_BUF)."""
 GRACE_S = 5.0
 """How long a worker may take to go when asked before it is killed."""
 
@@ -98,11 +102,15 @@ class WorkerProcess:
         return self._process.poll() is not None
 
     def send(self, message: dict[str, Any]) -> None:
-        """Sends one request. That nobody listens any more is found by `receive`."""
+        """Sends one request. That nobody listens any more, or reads at all, is found by `receive`."""
         data = json.dumps(message).encode() + b"\n"
+        deadline = time.monotonic() + SEND_S
         try:
             while data:
-                data = data[os.write(self._requests, data) :]
+                wait = deadline - time.monotonic()
+                if wait <= 0 or not select.select([], [self._requests], [], wait)[1]:
+                    return
+                data = data[os.write(self._requests, data[:PIPE_BYTES]) :]
         except BrokenPipeError:
             return
 

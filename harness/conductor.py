@@ -19,10 +19,11 @@ from harness.interrupts import Interrupts
 from harness.job import Job, recorded_options
 from harness.locks import hold_devices
 from harness.plan import Offer, Step, plan_steps
+from harness.privacy import without_folders
 from harness.progress import Observer
 from harness.surroundings import recorded_variables, refuse_disturbers
 from results.record import METHOD_VERSION, SCHEMA_VERSION, End, Line, Measurement, Run
-from results.store import Writer
+from results.store import RunFile, Writer
 from workloads.case import UserError
 
 __all__ = ["Outcome", "conduct"]
@@ -61,8 +62,10 @@ def conduct(job: Job, observer: Observer) -> Outcome:
         observer.planned(steps, len(steps) - len(rest), left_out)
         if job.before is not None and job.before.complete:
             return outcome
+        header = None if job.before is not None else _header(job, offers, steps)
         devices = [str(offer.describe.get("device_id", offer.target)) for offer in offers]
-        with hold_devices(devices, observer.say), _recording(job, interrupts) as record:
+        with hold_devices(devices, observer.say), _recording(job, header, interrupts) as record:
+            _same_as_read(job, record)
             _Run(job, crew, record, observer).go(offers, steps, rest, outcome)
         return outcome
 
@@ -74,6 +77,11 @@ class _Record:
         self._writer = writer
         self._interrupts = interrupts
 
+    @property
+    def resumed(self) -> RunFile | None:
+        """What the file held when it was opened again."""
+        return self._writer.resumed
+
     def append(self, line: Line) -> None:
         with self._interrupts.held_back():
             self._writer.append(line)
@@ -83,12 +91,22 @@ class _Record:
 
 
 @contextmanager
-def _recording(job: Job, interrupts: Interrupts) -> Iterator[_Record]:
-    writer = Writer(job.output, resume=job.before is not None, force=job.overwrite)
+def _recording(job: Job, header: Run | None, interrupts: Interrupts) -> Iterator[_Record]:
+    """The record, its header written with the file: an interrupt leaves both or neither."""
+    with interrupts.held_back():
+        writer = Writer(job.output, resume=job.before is not None, force=job.overwrite)
+        if header is not None:
+            writer.append(header)
     try:
         yield _Record(writer, interrupts)
     finally:
         writer.close()
+
+
+def _same_as_read(job: Job, record: _Record) -> None:
+    """Raises UserError where another run went on with the file while this one waited for the device."""
+    if job.before is not None and record.resumed is not None and record.resumed.digests != job.before.digests:
+        raise UserError(f"{job.output} was written by another run meanwhile: --resume once more")
 
 
 class _Run:
@@ -101,10 +119,8 @@ class _Run:
         self._observer = observer
 
     def go(self, offers: Sequence[Offer], steps: Sequence[Step], rest: Sequence[Step], outcome: Outcome) -> None:
-        """Header, ceilings, the measurements that are missing, end."""
+        """Ceilings, the measurements that are missing, end; the header stands already."""
         try:
-            if self._job.before is None:
-                self._record.append(_header(self._job, offers, steps))
             self._ceilings(offers, rest)
             self._measure_all(len(steps) - len(rest), len(steps), rest, outcome)
         except KeyboardInterrupt:
@@ -185,7 +201,7 @@ def _header(job: Job, offers: Sequence[Offer], steps: Sequence[Step]) -> Run:
         selection_digest=job.selection.digest,
         targets=[target.recorded for target in job.targets],
         options=recorded_options(job.options),
-        plan=[list(pair) for pair in pairs],
+        plan=list(pairs),
         environment=_environment(job, offers),
     )
 
@@ -195,7 +211,7 @@ def _environment(job: Job, offers: Sequence[Offer]) -> dict[str, Any]:
     targets = {
         offer.target: {
             "device": offer.describe.get("name"),
-            **offer.describe,
+            **without_folders(offer.describe),
             "facts": dict(offer.facts),
             "clock": offer.clock,
             "own_interpreter": interpreters[offer.target],

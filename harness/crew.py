@@ -162,7 +162,8 @@ class Crew:
 
     def _start(self, name: str) -> None:
         worker = self._workers[name] = WorkerProcess(self._targets[name], self._folder, self._options.shared_host)
-        worker.send({"op": "hello", "target": name, "cases": self._cases})
+        typed = self._targets[name].typed
+        worker.send({"op": "hello", "target": typed, "recorded": name, "cases": self._cases})
 
     def _greeting(self, name: str) -> Offer:
         worker = self._workers[name]

@@ -184,7 +184,8 @@ class _Corner:
         self._workers = [WorkerProcess(side.target, folder, more=BRIEF_SPINS) for side in sides]
         try:
             for side, worker in zip(sides, self._workers, strict=True):
-                worker.send({"op": "hello", "target": side.target.recorded, "cases": list(cases)})
+                names = {"target": side.target.typed, "recorded": side.target.recorded}
+                worker.send({"op": "hello", **names, "cases": list(cases)})
             self.hello = [self._greeting(number) for number in (0, 1)]
         except BaseException:
             self.kill()

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM, held back while a line is being recorded: a record is never cut by its own conductor."""
+"""Ctrl-C, SIGTERM and SIGHUP, held back while a line is being recorded: a record is never cut by its own conductor."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from types import FrameType
 
 __all__ = ["Interrupts"]
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
 class Interrupts:
-    """While in use, both signals raise KeyboardInterrupt, except inside `held_back`, at whose end they do.
+    """While in use, these signals raise KeyboardInterrupt, except inside `held_back`, at whose end they do.
 
     Outside the main thread (a notebook's, for instance) signals are left as they are.
     """

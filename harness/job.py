@@ -13,14 +13,10 @@ from harness.environment import environment, same_machine
 from harness.plan import Options, Selection, parse_targets, select
 from harness.targets import TargetName
 from results.record import METHOD_VERSION, Run
-from results.store import RunFile, read
+from results.store import HEADER_BEGINS, RunFile, read
 from workloads.case import Case, UserError
 
 __all__ = ["Ask", "Job", "new_job", "recorded_options", "resumed_job"]
-
-
-HEADER_BEGINS = b'{"environment":{'
-"""How every run file of ours begins: keys are sorted."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +56,7 @@ def new_job(ask: Ask) -> Job:
         options = replace(options, implementations=selection.implementations)
     output = ask.output or _default_output(selection)
     _refuse_clobbering(output, ask.force)
-    return Job(selection, tuple(parse_targets(ask.targets)), options, output, overwrite=ask.force or output.exists())
+    return Job(selection, tuple(parse_targets(ask.targets)), options, output, overwrite=ask.force)
 
 
 def resumed_job(ask: Ask) -> Job:
@@ -149,6 +145,8 @@ def _refuse_clobbering(output: Path, force: bool) -> None:
         raise UserError(f"{output} is a folder: name a file after -o")
     if output.exists() and not force and not _nothing_recorded(output):
         raise UserError(f"{output} exists: --resume finishes it, --force replaces it")
+    if output.exists() and not output.is_file():
+        raise UserError(f"{output} is no ordinary file: name another after -o")
     folder = next(folder for folder in output.absolute().parents if folder.exists())
     if not os.access(folder, os.W_OK) or not folder.is_dir():
         raise UserError(

@@ -212,7 +212,8 @@ class Attempt:
         self.handles.clear()
         prepared.poison(handles)
         handles.clear()
-        self._checker.after(lambda slot: prepared.fetch(_complete(prepared, slot)), secrets.randbits(32))
+        prepared.rotate()
+        self._checker.after(lambda slot: prepared.fetch(_complete(prepared, (slot - 1) % SLOTS)), secrets.randbits(32))
         self._after = True
         self._record_check(self._checker)
 

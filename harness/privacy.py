@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+from typing import Any
 
-__all__ = ["without_paths"]
+__all__ = ["without_folders", "without_paths"]
 
 
 def without_paths(text: str) -> str:
@@ -16,3 +17,12 @@ def without_paths(text: str) -> str:
         return match[0].rsplit("/", 1)[1] if os.path.isdir(f"/{first}") else match[0]
 
     return re.sub(r"(?<![\w./])(?:/[\w.+@~-]+)+", cut, text)
+
+
+def without_folders(value: Any) -> Any:
+    """A plain value (dicts, lists, texts) with `without_paths` applied to every text in it."""
+    if isinstance(value, str):
+        return without_paths(value)
+    if isinstance(value, dict):
+        return {key: without_folders(one) for key, one in value.items()}
+    return [without_folders(one) for one in value] if isinstance(value, list | tuple) else value

@@ -24,6 +24,7 @@ DISTURBERS = {
     "COMPUTE_PROFILE": "turns a profiler on",
     "HSA_TOOLS_LIB": "loads a profiler",
     "PROFILING_MODE": "turns a profiler on",
+    "PYTORCH_ENABLE_MPS_FALLBACK": "lets operators run on the CPU instead of the device",
 }
 """Variables that change what is timed; set to anything but 0, false or nothing they refuse the run."""
 

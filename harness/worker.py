@@ -77,7 +77,7 @@ class _Worker:
             self._tell({"event": "refusal", "reason": one_line(error)})
         else:
             self._bench = Bench(target)
-            self._target_name = request["target"]
+            self._target_name = request["recorded"]
             self._tell({"event": "hello", **told})
 
     def _open_bench(self) -> Bench:

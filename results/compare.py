@@ -28,7 +28,7 @@ __all__ = [
     "targets_side_by_side",
 ]
 
-ONE_PROCESS = "one process each: only runs with --processes 5 can be told apart"
+ONE_PROCESS = "one process each: processes of equal code differ by more; `moemark duel` decides"
 _SAME_LINES = "the same measurement in both files"
 
 
@@ -85,7 +85,8 @@ def compare(base: RunFile, new: RunFile, margins: Margins | None = None) -> Comp
         versions = f"{base.run.method_version} and {new.run.method_version}"
         raise UserError(f"{base.stem} and {new.stem} measured by different methods ({versions}): measure one again")
     sides = _by_key(base), _by_key(new)
-    pairs = tuple(_pair(key, sides[0].get(key), sides[1].get(key), margins) for key in (sides[0] | sides[1]))
+    pairs = () if sides[0].keys() & sides[1].keys() else tuple(_across_targets(sides[0], sides[1], margins))
+    pairs = pairs or tuple(_pair(key, sides[0].get(key), sides[1].get(key), margins) for key in (sides[0] | sides[1]))
     ratios = [pair.ratio for pair in pairs if pair.ratio]
     if not ratios:
         why = f", for instance {pairs[0].case}: {pairs[0].reason}" if pairs else ": one of them is empty"
@@ -136,6 +137,28 @@ def fastest(measurements: Iterable[Measurement]) -> Measurement | None:
 def _by_key(run_file: RunFile) -> dict[Key, Side]:
     pairs = zip(run_file.measurements, run_file.digests, strict=True)
     return {(line.case, line.target, line.implementation): (line, digest) for line, digest in pairs}
+
+
+def _across_targets(base: dict[Key, Side], new: dict[Key, Side], margins: Margins) -> Iterable[Pair]:
+    """Runs without a common target or implementation: every target of one against every one of the other, each case by its
+    fastest exact implementation; cases are the same by their digest."""
+    for case in dict.fromkeys(line.case_digest for line, _ in base.values()):
+        one, other = (_fastest_by_target(side, case) for side in (base, new))
+        for first in one.values():
+            for second in other.values():
+                lines = first[0], second[0]
+                target, how = (_both(getattr(line, name) for line in lines) for name in ("target", "implementation"))
+                yield _pair((lines[0].case, target, how), first, second, margins)
+
+
+def _both(names: Iterable[str]) -> str:
+    return " / ".join(dict.fromkeys(names))
+
+
+def _fastest_by_target(side: dict[Key, Side], case_digest: str) -> dict[str, Side]:
+    found = [one for one in side.values() if one[0].case_digest == case_digest]
+    chosen = {target: fastest(line for line, _ in found if line.target == target) for _, target, _ in side}
+    return {target: one for target, line in chosen.items() for one in found if line is one[0]}
 
 
 def _pair(key: Key, base: Side | None, new: Side | None, margins: Margins) -> Pair:

@@ -58,7 +58,13 @@ def devices() -> tuple[Device, ...]:
     return msgspec.toml.decode(text, type=_File).device
 
 
+OTHER_DEVICES = ("laptop", "max-q", " mig ")
+"""In a reported name: another device, or a part of one, than the datasheet of that name is about."""
+
+
 def find(reported: str) -> Device | None:
     """The first entry with a pattern in that name; None if the device is unknown."""
     name = reported.lower()
+    if any(other in name for other in OTHER_DEVICES):
+        return None
     return next((device for device in devices() if any(re.search(pattern, name) for pattern in device.match)), None)

@@ -11,7 +11,7 @@ History of `METHOD_VERSION` (what a number means; numbers of different methods a
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -40,6 +40,10 @@ Status = Literal["ok", "wrong", "unsupported", "too-big", "out-of-memory", "time
 STATUSES: tuple[str, ...] = Status.__args__  # type: ignore[attr-defined]
 Division = Literal["portable", "closed", "open"]
 Scenario = Literal["latency", "throughput", "sustained"]
+
+
+Count = Annotated[int, msgspec.Meta(ge=0)]
+AtLeastOne = Annotated[int, msgspec.Meta(ge=1)]
 
 
 class _Part(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -114,14 +118,14 @@ class Placement(_Part, frozen=True, kw_only=True):
 class Cost(_Part, frozen=True, kw_only=True):
     """Useful FLOPs and compulsory bytes of one call (design, section 4). Equal in every slot of the ring."""
 
-    flops: int
-    bytes: int
-    weight_bytes: int
+    flops: Count
+    bytes: AtLeastOne
+    weight_bytes: Count
     """The part of `bytes` that is weights."""
-    tokens: int
+    tokens: Count
     """Own tokens of a call."""
-    rows: int
-    assignments: int
+    rows: Count
+    assignments: Count
 
 
 class Skew(_Part, frozen=True, kw_only=True):
@@ -152,12 +156,12 @@ class Measurement(_Part, frozen=True, kw_only=True, tag_field="kind", tag="measu
     status: Status
     reason: str | None = None
     input_digest: str | None = None
-    samples_ns: list[int] = []
+    samples_ns: list[Count] = []
     """Observed durations, each of `calls_per_sample` calls."""
     slots: list[int] | None = None
     """Slot of each sample; None where a sample holds whole revolutions of the ring."""
-    calls_per_sample: int = 1
-    processes: int = 1
+    calls_per_sample: AtLeastOne = 1
+    processes: AtLeastOne = 1
     turns: list[Turn] = []
     canary_ns: list[int] = []
     clock: str | None = None
@@ -195,9 +199,9 @@ class Ceiling(_Part, frozen=True, kw_only=True, tag_field="kind", tag="ceiling")
     what: Literal["gemm", "read", "copy"]
     dtype: str
     shape: list[int]
-    flops: int = 0
-    bytes: int = 0
-    samples_ns: list[int]
+    flops: Count = 0
+    bytes: Count = 0
+    samples_ns: list[AtLeastOne]
 
 
 class Run(_Part, frozen=True, kw_only=True, tag_field="kind", tag="run"):
@@ -212,7 +216,7 @@ class Run(_Part, frozen=True, kw_only=True, tag_field="kind", tag="run"):
     selection_digest: str
     targets: list[str]
     options: dict[str, str | int | float | bool | list[str] | None]
-    plan: list[list[str]]
+    plan: list[tuple[str, str]]
     """[case, target] pairs, in order."""
     environment: dict[str, Any]
     """Machine, python, git and, under `targets`, what each target reported (device, driver, versions, numerics)."""

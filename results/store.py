@@ -20,7 +20,7 @@ import msgspec
 from results import record
 from workloads.case import UserError
 
-__all__ = ["RunFile", "Writer", "canonical", "read", "schema"]
+__all__ = ["HEADER_BEGINS", "RunFile", "Writer", "canonical", "read", "schema"]
 
 _DIGEST = "line_sha256"
 
@@ -138,7 +138,10 @@ def _create(path: Path, force: bool) -> IO[bytes]:
     try:
         if not path.parent.is_dir():
             path.parent.mkdir(parents=True)
-        file = _locked(path.open("ab" if force else "xb", buffering=0), path)
+        file = _locked(path.open("ab", buffering=0), path)
+        if path.stat().st_size and not force and not _is_part_of_header(path):
+            file.close()
+            raise FileExistsError
         file.truncate(0)
         return file
     except FileExistsError as problem:
@@ -147,6 +150,17 @@ def _create(path: Path, force: bool) -> IO[bytes]:
         raise UserError(f"{path.name} exists: --resume finishes it, --force replaces it, -o names another") from problem
     except OSError as problem:
         raise UserError(f"cannot write {path.name}: {problem.strerror}; name another file with -o") from problem
+
+
+HEADER_BEGINS = b'{"environment":{'
+"""How every run file of ours begins: keys are sorted."""
+
+
+def _is_part_of_header(path: Path) -> bool:
+    """True for what a kill leaves before the header is whole: nothing, or a part of one line of ours."""
+    with path.open("rb") as file:
+        begin = file.read(1 << 20)
+    return b"\n" not in begin and (HEADER_BEGINS.startswith(begin) or begin.startswith(HEADER_BEGINS))
 
 
 def _locked(file: IO[bytes], path: Path) -> IO[bytes]:
@@ -204,7 +218,7 @@ def _scan(path: Path) -> _Scan:
     raw = _bytes(path).splitlines(keepends=True)
     for number, text in enumerate(raw, 1):
         found = _json(text)
-        if found is None and number == len(raw) and number > 1:
+        if found is None and number == len(raw) and number > 1 and not text.endswith(b"\n"):
             scan.torn = True
             break
         _take(scan, number, found)

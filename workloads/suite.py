@@ -135,6 +135,8 @@ def _read(path: Path, shown: str) -> Suite:
             cases |= dict.fromkeys(_cross(table))
         except UserError as error:
             raise UserError(f"{shown}: [[cases]] table {number}: {error}") from None
+    if content.processes > 1:
+        raise UserError(f"{shown}: processes = {content.processes}: more than one is not done yet: remove the key")
     return Suite(
         name=path.stem,
         title=content.title,

@@ -7,14 +7,15 @@ Each kind is one class behind the protocol below, found in the table `OWN_TARGET
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import Any, Protocol
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, quote, urlencode
 
 import numpy as np
 
+from harness.privacy import without_paths
 from results.record import Ceiling, Placement
 from workloads.registry import Implementation, TargetFacts
 
@@ -70,8 +71,16 @@ class TargetName:
 
     @property
     def recorded(self) -> str:
-        """The target as it stands in records: as typed, without the interpreter (a path of this machine)."""
-        query = "&".join(f"{key}={value}" for key, value in self.options)
+        """The target as it stands in records: as typed, without the interpreter and the folders of paths in options."""
+        return self._with([(key, without_paths(value)) for key, value in self.options])
+
+    @property
+    def typed(self) -> str:
+        """The target as typed, without the interpreter."""
+        return self._with(self.options)
+
+    def _with(self, options: Sequence[tuple[str, str]]) -> str:
+        query = urlencode(options, safe="/:,.@~", quote_via=quote)
         return f"{self.kind}:{self.device}" + (f"?{query}" if query else "")
 
 
@@ -90,6 +99,10 @@ class Prepared(Protocol):
 
     def fetch(self, handle: Any) -> Mapping[str, np.ndarray]:
         """Outputs of a submitted slot as host arrays (float32 or float64, int64 for ids)."""
+
+    def rotate(self) -> None:
+        """Each slot's input buffers receive the inputs of the next slot (the last one's those of the first), in place: what was
+        remembered or derived of a slot's inputs before is wrong from now on."""
 
     def poison(self, handles: list[Any]) -> None:
         """Fills the outputs behind these handles, and every output buffer that is used again, with NaN (ids with -1)."""

@@ -45,6 +45,8 @@ MENDS = {
     "migraphx": "install a ROCm build of ONNX Runtime in an environment of its own and name it: ort:migraphx@ENV",
     "rocm": "install a ROCm build of ONNX Runtime in an environment of its own and name it: ort:rocm@ENV",
 }
+DEFAULT_OPTIONS = {"cuda": {"use_tf32": "0"}, "cann": {"precision_mode": "must_keep_origin_dtype"}}
+"""fp32 means IEEE fp32, and no provider chooses another precision by itself (design, section 4)."""
 OWN_OPTIONS = ("threads", "spinning")
 ELEMENT: dict[str, Any] = {"fp32": np.dtype(np.float32), "fp16": np.dtype(np.float16), "int32": np.dtype(np.int32)}
 BF16_NAN = 0x7FC0
@@ -68,7 +70,7 @@ class OnnxRuntimeTarget:
         if self._kind == "cpu" and options:  # the CPU provider takes any option and heeds none
             known = ", ".join(OWN_OPTIONS)
             raise CannotRun(f"ort:cpu has no option {sorted(options)[0]!r}: there are {known}")
-        self._options = options
+        self._options = DEFAULT_OPTIONS.get(self._kind, {}) | options
         self._on_cpu = self._kind == "cpu"
         if self._spinning:
             _share_pool(self._threads)
@@ -245,14 +247,28 @@ class OrtPrepared:
     def _bind(self, slot: int) -> Any:
         binding = self._sessions[slot % self.copies].io_binding()
         for name in self._graph.input_names:
-            array = self._problem.ring[slot][name]
-            dtype = self._graph.dtype if array.dtype == np.float32 and name != "row_weights" else None
-            value = _value(array, dtype)
-            self._inputs.append(value)
+            # A copy: the value may share its array's memory, and is written to when the ring is rotated.
+            value = _value(np.array(self._problem.ring[slot][name]), self._dtype_of(name))
+            self._inputs.append((slot, name, value))
             binding.bind_ortvalue_input(name, value)
         for name, buffer in self._outputs.items():
             binding.bind_ortvalue_output(name, buffer)
         return binding
+
+    def _dtype_of(self, name: str) -> str | None:
+        """The dtype in which an input is bound; None: as it is in the ring."""
+        values = self._problem.ring[0][name]
+        return self._graph.dtype if values.dtype == np.float32 and name != "row_weights" else None
+
+    def rotate(self) -> None:
+        """The next slot's inputs into each slot's buffers."""
+        for slot, name, value in self._inputs:
+            array = np.array(self._problem.ring[(slot + 1) % SLOTS][name])
+            if self._dtype_of(name) == "bf16":
+                _bf16_bits(value)[...] = (array.view(np.uint32) >> 16).astype(np.uint16)
+                continue
+            dtype = self._dtype_of(name)
+            value.update_inplace(array if dtype is None else array.astype(ELEMENT[dtype]))
 
     def submit(self, slot: int) -> int:
         """Runs the slot's session; complete on return."""

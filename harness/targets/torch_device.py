@@ -6,7 +6,9 @@ what that lacks. Option: `threads` (CPU threads of torch).
 
 from __future__ import annotations
 
+import re
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -70,6 +72,7 @@ class TorchTarget:
         """Free memory of the device."""
         if self._module is None:
             return host.free_bytes()
+        _ask(self._module, "empty_cache")  # what torch keeps for itself counts as used
         memory = _ask(self._module, "mem_get_info", self._device.index or 0)
         return int(memory[0]) if memory else host.free_bytes()
 
@@ -169,16 +172,34 @@ class TorchPrepared:
     weights_cold: bool
     _resident: Any
     sync_per_call: bool = False
+    _called: bool = False
 
     def submit(self, slot: int) -> Mapping[str, Any]:
         """Calls the implementation; returns its output tensors."""
         with _translated_errors():
-            return self._call(slot)
+            return self._call(slot) if self._called else self._first(slot)
+
+    def _first(self, slot: int) -> Mapping[str, Any]:
+        """The first call, in which a back-end that moves operators to the CPU warns of it: that is no answer of ours."""
+        self._called = True
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            outputs = self._call(slot)
+        moved = next(
+            (str(one.message) for one in said if re.search(r"fall(ing|s)? ?back", str(one.message), re.I)), None
+        )
+        if moved and self._resident.device.type != "cpu":
+            raise Unsupported(f"an operator left the device: {' '.join(moved.split())[:300]}")
+        return outputs
 
     def fetch(self, handle: Mapping[str, Any]) -> Mapping[str, np.ndarray]:
         """Outputs on the host, ids as int64, the others as float32."""
         kinds = {True: torch.float32, False: torch.int64}
         return {n: t.to(device="cpu", dtype=kinds[t.is_floating_point()]).numpy() for n, t in handle.items()}
+
+    def rotate(self) -> None:
+        """The next slot's inputs into each slot's tensors."""
+        self._resident.rotate()
 
     def poison(self, handles: list[Mapping[str, Any]]) -> None:
         """NaN into every output that was ever handed out, ids -1."""
@@ -226,6 +247,13 @@ class _Resident:
         """The inputs of a slot: hidden states in the case's dtype, row weights fp32, row ids int32."""
         return self._inputs[slot]
 
+    def rotate(self) -> None:
+        """Each slot's tensors receive the next slot's values, in place."""
+        first = {name: tensor.clone() for name, tensor in self._inputs[0].items()}
+        for here, following in zip(self._inputs, [*self._inputs[1:], first], strict=True):
+            for name, tensor in here.items():
+                tensor.copy_(following[name])
+
     def _put(self, name: str, array: np.ndarray) -> torch.Tensor:
         tensor = torch.from_numpy(array).to(self.device, copy=True)
         return tensor.to(self.dtype) if array.dtype == np.float32 and name != "row_weights" else tensor
@@ -264,7 +292,9 @@ def _open(name: TargetName) -> torch.device:
         kind = name.device.partition(":")[0]
         raise CannotRun(f"torch {torch.__version__} knows no device {name.device!r}: {_mend(kind)}") from error
     if device.type == "cpu":
-        return device
+        if device.index:
+            raise CannotRun(f"there is one cpu device: write torch:cpu instead of torch:{name.device}")
+        return torch.device("cpu")
     mend = _mend(device.type)
     module = getattr(torch, device.type, None)
     if module is None or not hasattr(module, "is_available"):

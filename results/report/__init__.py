@@ -19,17 +19,27 @@ __all__ = ["html", "write_report"]
 
 
 def write_report(run_files: Sequence[RunFile], path: str | os.PathLike[str]) -> Path:
-    """Writes the page of these runs, over an old one too: a report is derived, the record is what counts.
+    """Writes the page of these runs, over an old page too: a report is derived, the record is what counts.
 
-    Raises UserError without runs, or if the path cannot be written.
+    Raises UserError without runs, if the path cannot be written, or if it holds something else than a page.
     """
     page, target = html(run_files), Path(path)
+    _refuse_other_files(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(page, encoding="utf-8")
     except OSError as problem:
         raise UserError(f"cannot write {target.name}: {problem.strerror}; name another file with -o") from problem
     return target
+
+
+def _refuse_other_files(target: Path) -> None:
+    """Raises UserError where a file would be lost that is no HTML page: a run file, named by a slip of the pen."""
+    if target.is_file() and target.stat().st_size:
+        with target.open("rb") as file:
+            begin = file.read(64).lstrip().lower()
+        if not begin.startswith((b"<!doctype html", b"<html")):
+            raise UserError(f"{target.name} exists and is no HTML page: name another file with -o")
 
 
 def html(run_files: Sequence[RunFile]) -> str:

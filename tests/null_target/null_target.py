@@ -137,6 +137,7 @@ class NullPrepared:
         self._queued = 0.0
         self._at = target.options.get("at", "sample")
         self._poisoned = False
+        self._rotated = False
         self.synchronize = self._wait if target.flag("queue") else None
 
     def submit(self, slot: int) -> int:
@@ -166,9 +167,13 @@ class NullPrepared:
         self._queued = 0.0
 
     def fetch(self, handle: int) -> Mapping[str, np.ndarray]:
-        y = drill.answer(self._problem.case.tokens, handle).astype(np.float32)
+        slot = (handle + self._rotated) % SLOTS
+        y = drill.answer(self._problem.case.tokens, slot).astype(np.float32)
         spoil = WRONG.get(self._fault)
-        return {"y": spoil(self, handle, y) if spoil else y}
+        return {"y": spoil(self, slot, y) if spoil else y}
+
+    def rotate(self) -> None:
+        self._rotated = True
 
     def poison(self, handles: list[int]) -> None:
         assert sorted(set(handles)) == list(range(SLOTS)), "every slot's outputs must be poisoned"

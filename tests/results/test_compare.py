@@ -44,7 +44,7 @@ def test_two_runs_of_one_process_are_unsure_and_say_what_to_type(write_run: Writ
     pair = only(found)
     assert pair.ratio and pair.ratio.value == pytest.approx(2)
     assert (pair.verdict, pair.reason) == ("unsure", ONE_PROCESS)
-    assert "--processes" in ONE_PROCESS
+    assert "moemark duel" in ONE_PROCESS
     assert found.mean_verdict == "unsure"
 
 
@@ -133,3 +133,14 @@ def test_a_target_without_a_time_says_why(write_run: WriteRun) -> None:
 
 def test_nothing_is_fastest_of_nothing() -> None:
     assert fastest([failed(), measurement(division="open")]) is None
+
+
+def test_runs_of_different_targets_are_compared_by_their_fastest_exact_implementations(write_run: WriteRun) -> None:
+    base = write_run(measurement(2_000_000), measurement(1_000_000, implementation="grouped", division="closed"))
+    there = run_header(["torch:npu"])
+    new = write_run(measurement(1_500_000, target="torch:npu", implementation="fused"), name="new", header=there)
+    (pair,) = compare(base, new).pairs
+    assert (pair.target, pair.implementation) == ("torch:cpu / torch:npu", "grouped / fused")
+    assert pair.ratio is not None
+    assert pair.ratio.value == pytest.approx(1.5)
+    assert pair.verdict == "unsure"

@@ -96,7 +96,7 @@ def test_a_comparison_ends_with_the_geometric_mean(write_run: WriteRun) -> None:
     assert table.title == "new against base: change of time, > 0 is slower"
     assert table.sections[0].rows[0][4:] == ("+10.0%", "+10.0% .. +10.0%", "unsure [1]")
     assert table.sections[-1].title == "geometric mean of 1"
-    assert "--processes" in table.notes[0]
+    assert "moemark duel" in table.notes[0]
 
 
 def test_warnings_of_either_side_stand_below_a_comparison(write_run: WriteRun) -> None:

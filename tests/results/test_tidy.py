@@ -22,7 +22,11 @@ def test_a_row_holds_segments_figures_and_digests(write_run: WriteRun) -> None:
     assert (row["estimate_ns"], row["p50_ns"], row["tokens_per_s"]) == (1_000_000, 1_000_000, 16_000)
     assert (row["p90_ns"], row["p99_ns"]) == (1_000_000, None)
     assert row["p99_missing"] == "p99 needs 299 samples, there are 48"
-    assert (row["case_digest"], row["input_digest"], len(row["line_sha256"])) == ("c" * 64, "d" * 64, 64)
+    assert (row["case_digest"], row["input_digest"], len(row["line_sha256"])) == (
+        measurement().case_digest,
+        "d" * 64,
+        64,
+    )
 
 
 def test_a_failed_case_is_a_row_with_its_reason_and_no_figures(write_run: WriteRun) -> None:

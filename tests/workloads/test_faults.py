@@ -33,7 +33,8 @@ def check(problem: Problem, implementation: Implementation, copies: int = 2) -> 
     checker.before(prepared.fetch(first))
     handles = [first, *(prepared.submit(slot) for slot in range(16))]
     prepared.poison(handles)
-    checker.after(lambda slot: prepared.fetch(prepared.submit(slot)), seed=5)
+    prepared.rotate()
+    checker.after(lambda slot: prepared.fetch(prepared.submit((slot - 1) % 16)), seed=5)
 
 
 def broken(case: str, wrap: Callable[[Call], Call], name: str = "sorted") -> tuple[Problem, Implementation]:
@@ -158,6 +159,17 @@ def remembered_by_slot(call: Call) -> Call:
     return lambda slot: kept.setdefault(slot, call(slot)) if slot not in kept else kept[slot]
 
 
+def copies_of_what_is_remembered(call: Call) -> Call:
+    kept: dict[int, dict[str, Any]] = {}
+
+    def copied(slot: int) -> dict[str, Any]:
+        if slot not in kept:
+            kept[slot] = call(slot)
+        return {name: tensor.clone() for name, tensor in kept[slot].items()}
+
+    return copied
+
+
 def one_line(change: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[Call], Call]:
     def wrap(call: Call) -> Call:
         def changed(slot: int) -> dict[str, Any]:
@@ -177,14 +189,37 @@ def one_line(change: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[Call],
         from_slot_3,
         right_once_then_stale,
         remembered_by_slot,
+        copies_of_what_is_remembered,
         one_line(lambda y: y * 3),
         one_line(lambda y: y * torch.nan),
     ],
-    ids=["another slot's", "right once, then stale", "remembered by slot", "a line times 3", "a line of NaN"],
+    ids=[
+        "another slot's",
+        "right once, then stale",
+        "remembered by slot",
+        "copies of what is remembered",
+        "a line times 3",
+        "a line of NaN",
+    ],
 )
 def test_outputs_that_are_not_this_calls_are_wrong(fault: Callable[[Call], Call], dtype: str) -> None:
     with pytest.raises(WrongAnswer):
         check(*broken(WHOLE.format(dtype), fault))
+
+
+def test_what_was_derived_from_a_slots_ids_before_the_clock_is_wrong() -> None:
+    """Sorting the rows once, when the implementation is built, is work moved out of the timed region."""
+    problem = problem_of(SHARE.format("fp32"))
+    right = sorted_on_torch(problem)
+
+    def build(problem: Problem, on: Any) -> Built:
+        on._inputs = [inputs | {"row_ids": inputs["row_ids"].clone()} for inputs in on._inputs]
+        call = right.build(problem, on).call
+        on._inputs = [{k: v for k, v in inputs.items() if k != "row_ids"} for inputs in on._inputs]
+        return Built(call)
+
+    with pytest.raises(WrongAnswer):
+        check(problem, replace(right, build=build))
 
 
 @pytest.mark.parametrize("dtype", ["fp32", "bf16", "fp16"])

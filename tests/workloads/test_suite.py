@@ -69,10 +69,10 @@ def test_a_case_listed_twice_counts_once(
 
 
 def test_the_settings_are_read(mine: Path) -> None:
-    mine.write_text(suite_text({"budget_s": 2, "processes": 5, "implementations": '["sorted"]'}, {}))
+    mine.write_text(suite_text({"budget_s": 2, "implementations": '["sorted"]'}, {}))
     suite = load_suite("mine.toml")
     assert (suite.name, suite.title, suite.answers) == ("mine", "Mine", "Is it fast?")
-    assert (suite.budget_s, suite.processes, suite.implementations) == (2.0, 5, ("sorted",))
+    assert (suite.budget_s, suite.processes, suite.implementations) == (2.0, 1, ("sorted",))
 
 
 def test_settings_left_out_are_left_to_the_command_line(mine: Path) -> None:
@@ -140,7 +140,7 @@ def _digest(file: Path, head: dict[str, Any], *tables: dict[str, Any]) -> str:
 
 @pytest.mark.parametrize(
     ("head", "table"),
-    [({"budget_s": 3}, {}), ({"processes": 2}, {}), ({"implementations": '["a"]'}, {}), ({}, {"ep": "2"})],
+    [({"budget_s": 3}, {}), ({"implementations": '["a"]'}, {}), ({}, {"ep": "2"})],
 )
 def test_the_digest_changes_with_what_is_run(mine: Path, head: dict[str, Any], table: dict[str, Any]) -> None:
     assert _digest(mine, {}, {}) != _digest(mine, head, table)
@@ -217,3 +217,9 @@ def test_every_layer_of_sparsity_has_its_control() -> None:
     cases = load_suite("sparsity").cases
     pairs = [{(c.model, c.ep, c.tokens) for c in cases if c.workload == name} for name in ("moe-layer", "dense-ffn")]
     assert pairs[0] == pairs[1]
+
+
+def test_more_than_one_process_is_refused_until_it_is_done(mine: Path) -> None:
+    mine.write_text(suite_text({"processes": 2}, {}))
+    with pytest.raises(UserError, match="processes = 2: more than one is not done yet"):
+        load_suite(str(mine))
