@@ -56,7 +56,7 @@ def test_a_suited_closed_implementation_runs_and_an_unsuited_or_open_one_does_no
 
 def test_the_header_holds_plan_options_and_what_the_target_told(run_file: RunFile) -> None:
     header = run_file.run
-    assert header.plan == [[drill(2), "null:a"], [drill(8), "null:a"]]
+    assert header.plan == [(drill(2), "null:a"), (drill(8), "null:a")]
     assert header.options["precision"] == 0.01
     assert header.environment["targets"]["null:a"]["tf32"] == "0"
     assert header.environment["variables"]["NVIDIA_TF32_OVERRIDE"] == "0"

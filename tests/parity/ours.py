@@ -33,7 +33,7 @@ TOKENS = 24
 HIDDEN, INNER, LATENT, ZERO = 64, 24, 32, 8
 JITTER = 0.25
 """Of sparsemixer: with the published 0.01 hardly a token would keep an expert beside its largest."""
-TARGETS = ("torch:cpu?threads=1", "ort:cpu?threads=1&spinning=0")
+TARGETS = ("torch:cpu", "ort:cpu")
 SLOW = {"compiled"}
 """Implementations that are left out: compiling is the better part of a minute."""
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-import onnxruntime as ort
 import pytest
 import torch
 from tiny_models import TINY
 
+from harness.targets import TargetName, open_target
 from workloads.backends.numpy_ops import NumpyOps
 from workloads.backends.onnx_ops import Graph
 from workloads.backends.torch_ops import TorchOps
@@ -57,7 +57,7 @@ def on_onnx(model: Model, logits: np.ndarray, bias: np.ndarray, scale: np.ndarra
     shape = (TOKENS, model.experts_per_token)
     graph.output(ids, "ids", shape, "int64")
     graph.output(weights, "weights", shape, "fp32")
-    session = ort.InferenceSession(graph.model().SerializeToString(), providers=["CPUExecutionProvider"])
+    session = open_target(TargetName.parse("ort:cpu")).session(graph.model().SerializeToString(), {})  # type: ignore[attr-defined]
     return ordered(*session.run(["ids", "weights"], {"x": logits}))
 
 
