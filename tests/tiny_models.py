@@ -65,6 +65,31 @@ _TRAITS: dict[str, dict[str, Any]] = {
     | _BIASED
     | _SHARED,
 }
+_ONE_GROUP = {"router": "sigmoid_bias_group_topk"} | _BIASED
+_SITU = {"activation": "situ", "activation_beta": 4.0, "activation_linear_beta": 25.0}
+_TRAITS |= {
+    "tiny-qwen-next": {"router": "softmax_topk", "norm_topk_prob": True, "shared_gate": True} | _SHARED,
+    "tiny-nemotron-nano": {"activation": "relu2", "glu": False} | _ONE_GROUP | _SHARED,
+    "tiny-nemotron": {"activation": "relu2", "glu": False, "moe_latent_size": 128} | _ONE_GROUP | _SHARED,
+    "tiny-k3": {"moe_latent_size": 128, "exit_norm_eps": 1e-5} | _SITU | _ONE_GROUP | _SHARED,
+    "tiny-muse": {
+        "router": "sigmoid_bias_topk",
+        "moe_latent_size": 128,
+        "entry_norm_eps": 1e-5,
+        "expert_norm_eps": 1e-8,
+    }
+    | _BIASED,
+    "tiny-gemma": {
+        "router": "softmax_topk",
+        "norm_topk_prob": True,
+        "activation": "gelu_tanh_glu",
+        "entry_norm_eps": 1e-6,
+        "exit_norm_eps": 1e-6,
+        "shared_norm_eps": 1e-6,
+    }
+    | _SHARED,
+    "tiny-llama4": {"router": "sigmoid_topk", "experts_per_token": 1, "weight_on_input": True} | _SHARED,
+}
 
 
 def tiny(name: str, **changes: Any) -> Model:

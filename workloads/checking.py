@@ -1,6 +1,7 @@
 """Checking: no number without a right answer. Outputs are compared with the float64 reference, before and after timing.
 
-Three tests, each with a stated tolerance (u = 2**-8 bf16, 2**-11 fp16, 2**-24 fp32; K = the longest dot product):
+Outputs of workloads that only move data must be equal to the last bit. For all others there are three tests, each with a
+stated tolerance (u = 2**-8 bf16, 2**-11 fp16, 2**-24 fp32; K = the longest dot product):
 
 * selection and weights of every own token: the selected experts equal as sets; weights, which every implementation
   computes in fp32, to 2**-24 * (32 + 4 sqrt(K)) relative.
@@ -14,6 +15,12 @@ Three tests, each with a stated tolerance (u = 2**-8 bf16, 2**-11 fp16, 2**-24 f
   deviation that other rounding gives the solution: 1.2 u * scale * sqrt((C C^T)^-1_jj) from the elements, which counts for
   minor contributions, and 0.7 u * sqrt(25 / I) from the hidden values, which counts for narrow experts. For each expert
   the mean over its n contributions is <= max(g / 2, sqrt(sum b^2) / n), which is g / sqrt(n) for equal bounds.
+
+What a model's layer has beyond that (`EXTRA_ROUNDINGS`) is counted in: each further rounding raises 8 by one and the two
+deviations with its root; roundings before an expert's first matmul are roundings of its hidden values, and without a gate
+these count twice, the value being squared. Errors from before a latent projection up lie in its range, so that they average
+over W values and not over H: s grows by sqrt(H / W). A routing weight on the input acts on a gated product, which grows with
+its power of up to 2.28, so there the once rounded weight is allowed 2.3 u.
 
 Slot 0 is checked in full. Of the other slots lines are drawn with a seed that is chosen after timing, so that every active
 expert is covered; all other lines must be finite, with norms within a factor 2 of what the routing weights and slot 0's
@@ -29,7 +36,7 @@ from typing import Any
 
 import numpy as np
 
-from workloads.problem import Contribution, Expected, Problem
+from workloads.problem import SHARED, SOURCE_NAMES, Contribution, Expected, Problem
 
 __all__ = ["Checker", "Tolerance", "WrongAnswer", "tolerance_for"]
 
@@ -42,6 +49,20 @@ ROUNDING = 1.2
 DEVIATIONS = 6.0
 HIDDEN_ROUNDING = 0.7
 """Standard deviation of a hidden value of an expert (gate, up, product: three roundings), in units of u."""
+EXTRA_ROUNDINGS = {
+    "latent_down": 1,
+    "latent_up": 2,
+    "entry_norm": 2,
+    "expert_norm": 2,
+    "exit_norm": 2,
+    "shared_gate": 1,
+    "shared_entry_norm": 2,
+    "shared_exit_norm": 2,
+}
+"""Weight → roundings that a line passes where the layer has it, beyond the 8 of a plain layer (a norm: its quotient and its
+product with the gain; the projection up: its output, and the sum that goes in)."""
+WEIGHT_ON_INPUT = 2.3
+"""Power with which an expert's output grows with a weight on its input: silu's steepest 1.28, and 1 of the other projection."""
 KURTOSIS = 25.0
 """Of a gated product of two bell-shaped values: few hidden values carry most of an expert's output."""
 
@@ -58,10 +79,14 @@ class Tolerance:
     element: float
     gain: float
     routing: float
+    weight: float
+    """What rounding a routing weight once does to a contribution, at most."""
+    deviation: float
+    """Standard deviation of an element, in units of its line's scale."""
 
     def gain_of(self, deviation: np.ndarray) -> np.ndarray:
         """Bound on single gain errors whose standard deviation from rounding is `deviation`."""
-        return np.maximum(self.gain, self.unit + DEVIATIONS * deviation)
+        return np.maximum(self.gain, self.weight + DEVIATIONS * deviation)
 
     def gain_mean(self, squares: np.ndarray, count: np.ndarray) -> np.ndarray:
         """Bound on mean gain errors over `count` contributions whose squared bounds sum to `squares`."""
@@ -73,8 +98,15 @@ def tolerance_for(problem: Problem) -> Tolerance:
     sizes = problem.sizes
     longest = math.sqrt(max(sizes.hidden, sizes.inner, sizes.shared_inner, sizes.dense_inner))
     unit, single = UNIT[problem.case.dtype], UNIT["fp32"]
-    element = 8 * unit + 2 * longest * single
-    return Tolerance(unit, element, GAIN[problem.case.dtype], single * (32 + 4 * longest))
+    roundings = 8 + sum(EXTRA_ROUNDINGS.get(name, 0) for name in problem.weights)
+    return Tolerance(
+        unit=unit,
+        element=roundings * unit + 2 * longest * single,
+        gain=GAIN[problem.case.dtype],
+        routing=single * (32 + 4 * longest),
+        weight=unit * (WEIGHT_ON_INPUT if problem.model.weight_on_input else 1.0),
+        deviation=ROUNDING * math.sqrt(roundings / 8) * unit,
+    )
 
 
 @dataclass
@@ -150,9 +182,8 @@ class Checker:
     def _draw(self, slot: int, random: np.random.Generator) -> dict[str, np.ndarray]:
         """Lines per output that meet every active expert of the slot, and some more."""
         drawn = {}
-        for name, shape in self.problem.outputs.items():
-            if name in ("ids", "weights"):
-                continue
+        for name in self.problem.sums:
+            shape = self.problem.outputs[name]
             line, source = self.problem.sources(slot, name)
             order = random.permutation(len(line))
             _, first = np.unique(source[order], return_index=True)
@@ -180,6 +211,9 @@ class Checker:
                 raise WrongAnswer(f"slot {slot}: {name} has shape {tuple(outputs[name].shape)}, not {shape}")
         if expected.ids is not None:
             self._check_routing(slot, expected, outputs)
+        for name, whole in expected.exact.items():
+            _check_exact(f"slot {slot} {name}", np.asarray(outputs[name]), whole)
+            self.worst.lines += len(whole)
         gains = []
         for name, lines in expected.lines.items():
             found = np.asarray(outputs[name], dtype=np.float64)
@@ -236,24 +270,33 @@ class Checker:
         self.worst.error = max(self.worst.error, float(np.max(error, initial=0.0)))
         self._within(error, self.tolerance.element, f"{where} line", lines)
         gains, spread = gain_errors(parts, found - reference)
+        spread *= self._mixing(name)
         self.worst.gain = max(self.worst.gain, float(np.max(np.abs(gains), initial=0.0)))
-        deviation = np.hypot(ROUNDING * scale[parts.row] * spread, self._hidden_deviation(parts.source))
-        bound = self.tolerance.gain_of(self.tolerance.unit * deviation)
+        element = self.tolerance.deviation * scale[parts.row] * spread
+        bound = self.tolerance.gain_of(np.hypot(element, self._hidden_deviation(parts.source)))
         self._within(np.abs(gains), bound, f"{where}: gain of an expert's contribution to line", lines[parts.row])
         self.worst.lines += len(lines)
         return _Gains(parts.source, gains, bound)
 
-    def _hidden_deviation(self, source: np.ndarray) -> np.ndarray:
-        """What rounding an expert's hidden values gives its gain: their errors average over kurtosis-many of `inner`."""
+    def _mixing(self, output: str) -> float:
+        """How much less errors average that a latent projection up has spread over an output."""
         sizes = self.problem.sizes
-        width = np.where(source < 0, sizes.shared_inner or sizes.dense_inner, sizes.inner)
-        return HIDDEN_ROUNDING * np.sqrt(KURTOSIS / width)
+        return math.sqrt(sizes.hidden / sizes.latent) if sizes.latent and output in ("y", "exit") else 1.0
+
+    def _hidden_deviation(self, source: np.ndarray) -> np.ndarray:
+        """What rounding an FFN's hidden values gives its gain: their errors average over kurtosis-many of `inner`."""
+        sizes, present = self.problem.sizes, self.problem.weights
+        before = sum(EXTRA_ROUNDINGS[name] for name in ("latent_down", "entry_norm") if name in present)
+        experts = _of_hidden(1 + before + self.problem.model.weight_on_input, sizes.matrices, sizes.inner)
+        alone = 1 + (EXTRA_ROUNDINGS["shared_entry_norm"] if "shared_entry_norm" in present else 0)
+        shared = _of_hidden(alone, sizes.matrices, sizes.shared_inner or sizes.dense_inner)
+        return self.tolerance.unit * np.select([source >= 0, source == SHARED], [experts, shared], 0.0)
 
     def _check_means(self, gains: list[_Gains]) -> None:
         """The mean gain error of each expert over all its contributions."""
         if not gains:
             return
-        source = np.concatenate([one.source for one in gains]) + 1
+        source = np.concatenate([one.source for one in gains]) + len(SOURCE_NAMES)
         count = np.maximum(np.bincount(source), 1)
         mean = np.abs(np.bincount(source, weights=np.concatenate([one.errors for one in gains]))) / count
         squares = np.bincount(source, weights=np.concatenate([one.bounds for one in gains]) ** 2)
@@ -261,8 +304,18 @@ class Checker:
         self.worst.gain_mean = max(self.worst.gain_mean, float(share.max()))
         if share.max() > 1.0:
             worst = int(share.argmax())
-            who = "the shared expert" if worst == 0 else f"local expert {worst - 1}"
+            who = SOURCE_NAMES.get(worst - len(SOURCE_NAMES), f"local expert {worst - len(SOURCE_NAMES)}")
             raise WrongAnswer(f"mean gain error of {who} over {count[worst]} contributions is {mean[worst]:.3g}")
+
+
+def _check_exact(where: str, found: np.ndarray, wanted: np.ndarray) -> None:
+    """Raises WrongAnswer at the first value that is not equal."""
+    wrong = found != wanted
+    if wrong.any():
+        place = np.unravel_index(int(wrong.argmax()), wrong.shape)
+        at = ", ".join(str(int(one)) for one in place)
+        count = f"{int(wrong.sum())} of {wrong.size} differ"
+        raise WrongAnswer(f"{where}: value at [{at}] is {found[place]:g}, not {wanted[place]:g} ({count})")
 
 
 def gain_errors(parts: Contribution, error: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -282,6 +335,12 @@ def gain_errors(parts: Contribution, error: np.ndarray) -> tuple[np.ndarray, np.
         gains[members] = (inverse @ (stack @ error[lines][:, :, None]))[:, :, 0]
         spread[members] = np.sqrt(np.diagonal(inverse, axis1=1, axis2=2))
     return gains, spread
+
+
+def _of_hidden(before: int, matrices: int, width: int) -> float:
+    """Deviation of an FFN's gain, in units of u, for so many roundings of each projection (1: its own); 0 without an FFN."""
+    roundings = (2 * before if matrices == 3 else 4 * before) + 1
+    return HIDDEN_ROUNDING * math.sqrt(roundings / 3 * KURTOSIS / width) if width else 0.0
 
 
 def _source_norms(parts: Contribution) -> dict[int, float]:

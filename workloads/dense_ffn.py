@@ -1,8 +1,11 @@
 """Workload `dense-ffn`: the control. A dense FFN of the model's hidden size, activation and dtype on the own tokens.
 
 Input `tokens` [T, H]; output `y` [T, H]. Its width is k * I + I_shared, so that it does as many FLOPs a token as the MoE
-layer's active experts; a dense model's own width otherwise. No router, no biases. `moe-layer` over it is what sparsity
-really costs; at ep > 1 that ratio is a share over a dense replica. Useful FLOPs: 6 * H * width * T.
+layer's active experts; a dense model's own width otherwise. k is the mean number of selected experts that compute, where some
+are identities. Latent experts (of width W instead of H) count W / H of their width, and the two latent projections as much
+width as has their FLOPs, rounded down. No router, no biases, no norms.
+`moe-layer` over it is what sparsity really costs; at ep > 1 that ratio is a share over a dense replica. Useful FLOPs:
+2 * m * H * width * T, m = 3 matrices, 2 without a gate.
 """
 
 from __future__ import annotations
@@ -11,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workloads.activations import activation_of
+from workloads.activations import ACTIVATIONS
 from workloads.case import Case
-from workloads.experts import ffn_reference, ffn_torch, ffn_weights, onnx_ffn, unsupported_experts
+from workloads.experts import TorchActivation, ffn_reference, ffn_torch, ffn_weights, onnx_ffn
 from workloads.models import Model, model
 from workloads.planting import hidden_noise
 from workloads.problem import DTYPE_BYTES, SLOTS, Contribution, Cost, Expected, Lines, Problem, input_digest
@@ -32,7 +35,12 @@ def dense_width(about: Model) -> int:
     """Inner width of the control."""
     if not about.num_experts:
         return about.dense_intermediate_size or 0
-    return about.experts_per_token * about.moe_intermediate_size + (about.shared_intermediate_size or 0)
+    latent, matrices = about.moe_latent_size, 3 if about.glu else 2
+    used = about.experts_per_token_real_mean or about.experts_per_token
+    routed = round(used * about.moe_intermediate_size)
+    if latent:
+        routed = routed * latent // about.hidden_size + 2 * latent // matrices
+    return routed + about.shared_intermediate_size
 
 
 class DenseFfnWorkload:
@@ -49,12 +57,15 @@ class DenseFfnWorkload:
             return f"the dtype {case.dtype!r} of {self.name} is not done yet"
         if case.routing != "none":
             return f"{self.name} has no router: write 'none' as its routing"
-        return unsupported_experts(model(case.model))
+        about = model(case.model)
+        done = about.activation in ACTIVATIONS
+        return None if done else f"the activation {about.activation!r} of {about.id} is not done yet"
 
     def problem(self, case: Case) -> Problem:
         """The pinned problem of a case."""
         about = model(case.model)
-        sizes = Sizes(case.tokens, about.hidden_size, dense_inner=dense_width(about))
+        matrices = 3 if about.glu else 2
+        sizes = Sizes(case.tokens, about.hidden_size, dense_inner=dense_width(about), matrices=matrices)
         weights = ffn_weights("dense", about, sizes.dense_inner, 1, case.seed)
         ring = [
             {"tokens": hidden_noise(case.tokens, sizes.hidden, ("dense", case.seed, slot)).astype(np.float32)}
@@ -84,7 +95,7 @@ register_workload(DenseFfnWorkload())
 def _cost(case: Case, sizes: Sizes) -> Cost:
     """Bytes: both projections once, tokens in, outputs out."""
     size = DTYPE_BYTES[case.dtype]
-    weights = 3 * sizes.hidden * sizes.dense_inner * size
+    weights = sizes.matrices * sizes.hidden * sizes.dense_inner * size
     return Cost(sizes.flops, weights + 2 * sizes.tokens * sizes.hidden * size, weights, sizes.tokens, 0, 0)
 
 
@@ -101,13 +112,8 @@ def _reference(weights: Any, about: Model, tokens: np.ndarray, lines: Lines) -> 
 @implementation("dense-ffn", "torch", "plain")
 def build_torch(problem: Problem, on: Any) -> Built:
     """Two matmuls and the activation."""
-    from workloads.backends.torch_ops import TorchOps
-
-    ops, rule = TorchOps(), activation_of(problem.model)
+    act = TorchActivation(problem.model)
     slots = [(on.inputs(slot)["tokens"], on.weights(slot)) for slot in range(len(problem.ring))]
-
-    def act(gate: Tensor, up: Tensor) -> Tensor:
-        return rule(ops, gate, up)
 
     def call(slot: int) -> dict[str, Tensor]:
         tokens, weights = slots[slot]

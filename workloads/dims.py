@@ -18,6 +18,7 @@ __all__ = ["ATTENTION_NEEDS", "CHOICES", "Attention", "Model", "flaw_of"]
 Count = Annotated[int, msgspec.Meta(ge=1)]
 Maybe = Annotated[int, msgspec.Meta(ge=0)]
 Positive = Annotated[float, msgspec.Meta(gt=0)]
+NotNegative = Annotated[float, msgspec.Meta(ge=0)]
 Text = Annotated[str, msgspec.Meta(min_length=1)]
 
 Router = Literal[
@@ -93,7 +94,10 @@ _WORK_KEYS = {
     "gate_up_interleaved",
     "weight_on_input",
     "moe_latent_size",
-    "latent_norm",
+    "entry_norm_eps",
+    "expert_norm_eps",
+    "exit_norm_eps",
+    "shared_norm_eps",
 }
 
 
@@ -174,7 +178,14 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     gate_up_interleaved: bool = False
     weight_on_input: bool = False
     moe_latent_size: Maybe = 0
-    latent_norm: bool = False
+    entry_norm_eps: NotNegative = 0.0
+    """Of the RMSNorm of what goes into the routed experts, after the projection down; 0: there is none."""
+    expert_norm_eps: NotNegative = 0.0
+    """Of the RMSNorm of each routed expert's output, before its weight; 0: there is none."""
+    exit_norm_eps: NotNegative = 0.0
+    """Of the RMSNorm of the weighted sum, before the projection up; 0: there is none."""
+    shared_norm_eps: NotNegative = 0.0
+    """Of the two RMSNorms around the shared branch; 0: there are none."""
     zero_experts: Maybe = 0
     zero_expert_kind: str = ""
     hash_layers: Maybe = 0
@@ -232,6 +243,8 @@ def _gate_mend(model: Model) -> str:
 def _flaw_of_experts(model: Model) -> str | None:
     if missing := [key for key in _EXPERT_NEEDS if not getattr(model, key)]:
         return f"moe_layers = {model.moe_layers} needs {missing[0]}: add it"
+    if model.weight_on_input and model.experts_per_token > 1:
+        return f"weight_on_input needs experts_per_token = 1, not {model.experts_per_token}: correct one of them"
     outputs, groups = model.num_experts + model.zero_experts, model.num_expert_groups
     if model.experts_per_token > outputs:
         return f"experts_per_token = {model.experts_per_token} must be at most num_experts = {outputs}"

@@ -1,8 +1,10 @@
 """The grouped expert FFN: rows that are already routed, each through its experts, weighted and summed.
 
-Shapes: rows [R, H]; local ids [R, k] (padded with -1) and weights [R, k]; per expert `experts_in` [2I, H] (gate rows, then
-up rows) and `experts_out` [H, I], both (out, in) as checkpoints store them; optional biases [2I] and [H]. The sum of a
-row's weighted expert outputs is the row's output [H]. Formulas: seeds/README.md (routing rules and activations).
+Shapes: W is what experts read and write, the hidden size H or a latent size. Rows [R, W]; local ids [R, k] (padded with -1)
+and weights [R, k]; per expert `experts_in` [2I, W] (gate rows, then up rows; ungated: [I, W]) and `experts_out` [W, I], both
+(out, in) as checkpoints store them; optional biases [2I] and [W]; an RMSNorm of every expert's output where the model has one
+(`expert_norm` [W], Muse-Spark: out = v / rms(v), v = gain * E(x)). The sum of a row's weighted expert outputs is the row's
+output [W]. Where the weight goes on the input (Llama 4, k = 1), that is E(w x), w in x's dtype. Formulas: seeds/README.md.
 """
 
 from __future__ import annotations
@@ -24,31 +26,35 @@ if TYPE_CHECKING:
     from workloads.backends.onnx_ops import Graph
 
 __all__ = [
+    "TorchActivation",
     "expert_weights",
     "ffn_reference",
     "ffn_torch",
     "ffn_weights",
+    "halves",
+    "norm_gain",
+    "onnx_argsort",
+    "onnx_counts",
+    "onnx_distinct_keys",
+    "onnx_experts",
+    "onnx_ffn",
     "onnx_sorted",
     "reference_parts",
+    "rms_norm",
+    "sizes_follow",
     "summed",
+    "torch_experts",
     "torch_sorted",
     "unsupported_experts",
 ]
 
-UNDONE_EXPERT_KEYS = {
-    "moe_latent_size": "latent experts",
-    "shared_gate": "a gated shared expert",
-    "zero_experts": "zero-compute experts",
-    "weight_on_input": "routing weights on the experts' input",
-}
+UNDONE_EXPERT_KEYS = {"zero_experts": "zero-compute experts"}
 
 
 def unsupported_experts(model: Model) -> str | None:
     """Why this model's experts are not done yet; None if they are."""
     if model.activation not in ACTIVATIONS:
         return f"the activation {model.activation!r} of {model.id} is not done yet"
-    if model.glu is False:
-        return f"{model.id} has ungated experts, which are not done yet"
     undone = [what for key, what in UNDONE_EXPERT_KEYS.items() if getattr(model, key, None)]
     return f"{model.id} has {undone[0]}, which is not done yet" if undone else None
 
@@ -56,36 +62,63 @@ def unsupported_experts(model: Model) -> str | None:
 # -- weights -------------------------------------------------------------------------------------------------------
 
 
-def ffn_weights(name: str, model: Model, inner: int, count: int, seed: int) -> dict[str, Weight]:
-    """Tiled in and out projections of `count` gated FFNs of width `inner`, as NAME_in and NAME_out."""
+def ffn_weights(
+    name: str, model: Model, inner: int, count: int, seed: int, hidden: int | None = None
+) -> dict[str, Weight]:
+    """Tiled in and out projections of `count` FFNs of width `inner` on `hidden` (H), as NAME_in and NAME_out."""
     offsets = integers(stream("offsets", name, model.id, inner, count, seed), 2 * count, BLOCK).tolist()
-    hidden = model.hidden_size
+    hidden, stacked = hidden or model.hidden_size, inner * (2 if model.glu else 1)
     return {
-        f"{name}_in": Tiled(tuple(offsets[:count]), 2 * inner, hidden, scale_for(hidden), seed),
+        f"{name}_in": Tiled(tuple(offsets[:count]), stacked, hidden, scale_for(hidden), seed),
         f"{name}_out": Tiled(tuple(offsets[count:]), hidden, inner, scale_for(inner), seed),
     }
 
 
 def expert_weights(model: Model, local: int, seed: int) -> dict[str, Weight]:
-    """Weights of one rank's `local` experts, biases included where the model has them."""
-    inner, hidden = model.moe_intermediate_size, model.hidden_size
-    weights = ffn_weights("experts", model, inner, local, seed)
+    """Weights of one rank's `local` experts, biases and the norm of their outputs included where the model has them."""
+    inner, hidden = model.moe_intermediate_size, model.moe_latent_size or model.hidden_size
+    weights = ffn_weights("experts", model, inner, local, seed, hidden)
     if model.expert_bias:
         source = stream("expert-bias", model.id, local, seed)
-        for name, width in (("experts_in_bias", 2 * inner), ("experts_out_bias", hidden)):
+        for name, width in (("experts_in_bias", inner * (2 if model.glu else 1)), ("experts_out_bias", hidden)):
             values = np.ldexp(bell(source, local * width).astype(np.float32), -12)
             weights[name] = Pinned(values.reshape(local, width))
+    if model.expert_norm_eps:
+        weights["expert_norm"] = norm_gain("expert_norm", model, hidden, seed)
     return weights
+
+
+def norm_gain(name: str, model: Model, width: int, seed: int) -> Pinned:
+    """The gain [width] of a norm: between 0.75 and 1.25 in steps of 2**-7."""
+    steps = integers(stream("norm", name, model.id, width, seed), width, 65) + 96
+    return Pinned(np.ldexp(steps.astype(np.float32), -7))
+
+
+def rms_norm(ops: Any, x: Any, gain: Any, width: int, eps: float, gain_first: bool = False) -> Any:
+    """x / sqrt(mean(x**2) + eps) * gain along the last axis of length `width`, in fp32 on any backend; or of gain * x."""
+
+    def wide(ops: Any, x: Any, gain: Any) -> Any:
+        x = ops.mul(x, gain) if gain_first else x
+        mean = ops.mul(ops.total(ops.mul(x, x)), 1.0 / width)
+        normed = ops.div(x, ops.sqrt(ops.add(mean, eps)))
+        return normed if gain_first else ops.mul(normed, gain)
+
+    return ops.in_fp32(wide, x, gain)
+
+
+def sizes_follow(model: Model, weights: Any) -> Any:
+    """What the size of an expert's output grows with: its routing weight, or its square where that goes on the input."""
+    return weights**2 if model.weight_on_input else weights
 
 
 # -- float64 reference ---------------------------------------------------------------------------------------------
 
 
 def ffn_reference(weights: dict[str, Weight], name: str, model: Model, matrix: int, x: np.ndarray) -> np.ndarray:
-    """One FFN of a stack on x [n, H], float64 [n, H]."""
+    """One FFN of a stack on x [n, W], float64 [n, W]."""
     into, out = weights[f"{name}_in"], weights[f"{name}_out"]
     hidden = into.apply(matrix, x) + _bias(weights, f"{name}_in_bias", matrix)
-    gate, up = np.split(hidden, 2, axis=1)
+    gate, up = np.split(hidden, 2, axis=1) if model.glu else (hidden, None)
     return out.apply(matrix, activation_of(model)(NumpyOps(), gate, up)) + _bias(weights, f"{name}_out_bias", matrix)
 
 
@@ -97,23 +130,33 @@ def _bias(weights: dict[str, Weight], name: str, matrix: int) -> Any:
 def reference_parts(
     weights: dict[str, Weight], model: Model, x: np.ndarray, ids: np.ndarray, shares: np.ndarray
 ) -> Contribution:
-    """Weighted expert outputs of x [n, H] for local ids [n, k] (-1: none) with weights [n, k], sorted by expert."""
+    """Weighted expert outputs of x [n, W] for local ids [n, k] (-1: none) with weights [n, k], sorted by expert."""
     rows, sources, factors, parts = [], [], [], []
     for expert in np.unique(ids[ids >= 0]):
         row, column = np.nonzero(ids == expert)
         factor = shares[row, column].astype(np.float64)
         rows.append(row)
         sources.append(np.full(len(row), expert))
-        factors.append(factor)
-        parts.append(factor[:, None] * ffn_reference(weights, "experts", model, int(expert), x[row]))
+        factors.append(sizes_follow(model, factor))
+        parts.append(_weighted_expert(weights, model, int(expert), x[row], factor[:, None]))
     if not rows:
         empty = np.empty(0, dtype=np.int64)
         return Contribution(empty, empty, np.empty(0), np.empty((0, x.shape[1])))
     return Contribution(*(np.concatenate(part) for part in (rows, sources, factors, parts)))
 
 
+def _weighted_expert(weights: dict[str, Weight], model: Model, expert: int, x: np.ndarray, factor: Any) -> np.ndarray:
+    if model.weight_on_input:
+        return ffn_reference(weights, "experts", model, expert, factor * x)
+    out, gain = ffn_reference(weights, "experts", model, expert, x), weights.get("expert_norm")
+    if isinstance(gain, Pinned):
+        eps = model.expert_norm_eps
+        out = rms_norm(NumpyOps(), out, gain.values.astype(np.float64), out.shape[1], eps, gain_first=True)
+    return factor * out
+
+
 def summed(parts: Contribution, lines: int) -> np.ndarray:
-    """The output [lines, H] that contributions add up to."""
+    """The output [lines, W] that contributions add up to."""
     total = np.zeros((lines, parts.parts.shape[1]))
     for source in np.unique(parts.source):
         chosen = parts.source == source  # a source meets a line once, so this assignment adds each part
@@ -124,16 +167,53 @@ def summed(parts: Contribution, lines: int) -> np.ndarray:
 # -- torch ---------------------------------------------------------------------------------------------------------
 
 
+class TorchActivation:
+    """A model's activation on torch tensors, `act(gate, up)`, and what follows each expert's second matmul, `act.finish`."""
+
+    def __init__(self, model: Model) -> None:
+        from workloads.backends.torch_ops import TorchOps
+
+        self._ops, self._rule, self._eps = TorchOps(), activation_of(model), model.expert_norm_eps
+
+    def __call__(self, gate: Tensor, up: Tensor | None) -> Tensor:
+        return self._rule(self._ops, gate, up)
+
+    def finish(self, done: Tensor, weights: dict[str, Tensor]) -> Tensor:
+        """Expert outputs [A, W], normed where the model norms them."""
+        if not self._eps:
+            return done
+        return rms_norm(self._ops, done, weights["expert_norm"], done.shape[1], self._eps, gain_first=True)
+
+
+def halves(hidden: Tensor, inner: int) -> tuple[Tensor, Tensor | None]:
+    """gate and up of the stacked projection [n, 2I]; of an ungated one [n, I], that and None."""
+    if hidden.shape[-1] == inner:
+        return hidden, None
+    gate, up = hidden.chunk(2, dim=-1)
+    return gate, up
+
+
 def ffn_torch(x: Tensor, into: Tensor, out: Tensor, biases: tuple[Tensor | None, Tensor | None], act: Any) -> Tensor:
-    """One gated FFN on x [n, H] with weights (out, in)."""
+    """One FFN on x [n, W] with weights (out, in)."""
     import torch.nn.functional as functional
 
-    gate, up = functional.linear(x, into, biases[0]).chunk(2, dim=-1)
+    gate, up = halves(functional.linear(x, into, biases[0]), out.shape[-1])
     return functional.linear(act(gate, up), out, biases[1])
 
 
+def torch_experts(model: Model, experts: Any) -> Any:
+    """`experts(x, ids, shares, weights, act)`, given x weighted beforehand where the model's weights go on the input."""
+    if not model.weight_on_input:
+        return experts
+
+    def weighted(x: Tensor, ids: Tensor, shares: Tensor, weights: dict[str, Tensor], act: Any) -> Tensor:
+        return experts(x * shares.to(x.dtype), ids, shares.new_ones(shares.shape), weights, act)
+
+    return weighted
+
+
 def torch_sorted(x: Tensor, ids: Tensor, shares: Tensor, weights: dict[str, Tensor], act: Any) -> Tensor:
-    """Sort by expert, one FFN an expert on its stretch of rows, back in order, weighted, summed: [R, H].
+    """Sort by expert, one FFN an expert on its stretch of rows, back in order, weighted, summed: [R, W].
 
     The per-expert counts come to the host, so a device synchronises once a call.
     """
@@ -147,7 +227,7 @@ def torch_sorted(x: Tensor, ids: Tensor, shares: Tensor, weights: dict[str, Tens
             stretch = slice(start, start + count)
             done[stretch] = ffn_torch(gathered[stretch], *expert_of(weights, expert), act)
             start += count
-    return combine(done, chosen, shares, ids.shape)
+    return combine(act.finish(done, weights), chosen, shares, ids.shape)
 
 
 def expert_of(weights: dict[str, Tensor], expert: int) -> tuple[Tensor, Tensor, tuple[Tensor | None, Tensor | None]]:
@@ -169,7 +249,7 @@ def sort_by_expert(ids: Tensor, experts: int) -> tuple[Tensor, list[int], int]:
 
 
 def combine(done: Tensor, chosen: Tensor, shares: Tensor, shape: Any) -> Tensor:
-    """Expert outputs [A, H] at flat positions `chosen`, weighted and summed per row: [R, H]."""
+    """Expert outputs [A, W] at flat positions `chosen`, weighted and summed per row: [R, W]."""
     weighted = done * shares.reshape(-1)[chosen].to(done.dtype).unsqueeze(1)
     rows = done.new_zeros(shape[0], done.shape[1])
     return rows.index_add_(0, chosen // shape[1], weighted)
@@ -178,56 +258,74 @@ def combine(done: Tensor, chosen: Tensor, shares: Tensor, shape: Any) -> Tensor:
 # -- ONNX ----------------------------------------------------------------------------------------------------------
 
 
-def onnx_sorted(graph: Graph, x: str, ids: str, shares: str, sizes: Any, model: Model) -> str:
-    """The same as nodes: TopK sort, Split, a MatMul on each expert's own 2-D initialisers, inverse Gather: [R, H].
+def onnx_experts(graph: Graph, x: str, ids: str, shares: str, sizes: Any, model: Model) -> str:
+    """`onnx_sorted` with fp32 `shares` [R, k], which go on x where the model says so: [R, W]."""
+    cast = shares if graph.dtype == "fp32" else graph.cast(shares, graph.dtype)
+    if model.weight_on_input:
+        return onnx_sorted(graph, graph.node("Mul", x, cast), ids, None, sizes, model)
+    return onnx_sorted(graph, x, ids, cast, sizes, model)
 
-    `ids` [R, k] int64 and `shares` [R, k] in the graph's dtype; no per-expert count is baked in.
+
+def onnx_sorted(graph: Graph, x: str, ids: str, shares: str | None, sizes: Any, model: Model) -> str:
+    """The same as nodes: TopK sort, Split, a MatMul on each expert's own 2-D initialisers, inverse Gather: [R, W].
+
+    `ids` [R, k] int64 and `shares` [R, k] in the graph's dtype (None: all 1); no per-expert count is baked in.
     """
     rows, k, experts = sizes.rows, sizes.experts_per_token, sizes.local_experts
     flat = graph.reshape(ids, (rows * k,))
     padded = graph.node("Less", flat, graph.constant(np.int64(0)))
     bucket = graph.node("Where", padded, graph.constant(np.int64(experts)), flat)
-    order = _argsort(graph, _distinct_keys(graph, bucket, rows * k), rows * k)
-    counts = _counts(graph, bucket, experts)
+    order = onnx_argsort(graph, onnx_distinct_keys(graph, bucket, rows * k), rows * k)
+    counts = onnx_counts(graph, bucket, experts)
     used = graph.node("Slice", order, graph.constant([0]), graph.node("ReduceSum", counts, keepdims=1))
     gathered = graph.node("Gather", x, graph.node("Div", used, graph.constant(np.int64(k))), axis=0)
     stretches = graph.node("Split", gathered, counts, outputs=experts, axis=0) if experts > 1 else [gathered]
     done = [onnx_ffn(graph, stretch, "experts", e, sizes, model) for e, stretch in enumerate(stretches)]
-    joined = graph.node("Concat", *done, graph.constant(np.zeros((1, sizes.hidden)), graph.dtype), axis=0)
-    places = _argsort(graph, order, rows * k)
+    width = sizes.expert_hidden
+    joined = graph.node("Concat", *done, graph.constant(np.zeros((1, width)), graph.dtype), axis=0)
+    joined = _onnx_finish(graph, joined, width, model)
+    places = onnx_argsort(graph, order, rows * k)
     last = graph.node("ReduceSum", counts, keepdims=1)
     back = graph.node("Gather", joined, graph.node("Min", places, last), axis=0)
-    spread = graph.reshape(back, (rows, k, sizes.hidden))
-    weighted = graph.node("Mul", spread, graph.reshape(shares, (rows, k, 1)))
+    spread = graph.reshape(back, (rows, k, width))
+    weighted = spread if shares is None else graph.node("Mul", spread, graph.reshape(shares, (rows, k, 1)))
     return graph.node("ReduceSum", weighted, graph.constant([1]), keepdims=0)
 
 
-def _distinct_keys(graph: Graph, bucket: str, size: int) -> str:
+def _onnx_finish(graph: Graph, done: str, width: int, model: Model) -> str:
+    if not model.expert_norm_eps:
+        return done
+    gain = graph.weight("expert_norm", (width,))
+    return rms_norm(graph.in_dtype(), done, gain, width, model.expert_norm_eps, gain_first=True)
+
+
+def onnx_distinct_keys(graph: Graph, bucket: str, size: int) -> str:
     """bucket * size + position: a sort of these is stable whatever the runtime does with ties."""
     scaled = graph.node("Mul", bucket, graph.constant(np.int64(size)))
     return graph.node("Add", scaled, graph.constant(np.arange(size)))
 
 
-def _argsort(graph: Graph, keys: str, size: int) -> str:
+def onnx_argsort(graph: Graph, keys: str, size: int) -> str:
+    """Positions [size] of distinct keys in rising order."""
     return graph.node("TopK", keys, graph.constant([size]), outputs=2, axis=0, largest=0, sorted=1)[1]
 
 
-def _counts(graph: Graph, bucket: str, experts: int) -> str:
+def onnx_counts(graph: Graph, bucket: str, experts: int) -> str:
+    """How often each of `experts` ids stands in `bucket`, int64 [experts]."""
     columns = graph.node("Unsqueeze", bucket, graph.constant([1]))
     hits = graph.node("Equal", columns, graph.constant(np.arange(experts).reshape(1, experts)))
     return graph.node("ReduceSum", graph.cast(hits, "int64"), graph.constant([0]), keepdims=0)
 
 
 def onnx_ffn(graph: Graph, x: str, name: str, matrix: int, sizes: Any, model: Model) -> str:
-    """One gated FFN on 2-D initialisers."""
-    inner = sizes.width(name)
-    flops = sizes.ffn_flops(name)
-    hidden = graph.matmul(x, graph.weight(f"{name}_in", (sizes.hidden, 2 * inner), matrix), flops * 2 / 3)
-    if name == "experts" and model.expert_bias:
-        hidden = graph.node("Add", hidden, graph.weight("experts_in_bias", (2 * inner,), matrix))
-    gate, up = graph.node("Split", hidden, outputs=2, axis=-1, num_outputs=2)
+    """One FFN on 2-D initialisers."""
+    inner, outer, stacked = sizes.width(name), sizes.ffn_hidden(name), sizes.width(name) * (2 if model.glu else 1)
+    share = sizes.ffn_flops(name) / sizes.matrices
+    hidden = graph.matmul(x, graph.weight(f"{name}_in", (outer, stacked), matrix), share * (sizes.matrices - 1))
+    biased = name == "experts" and model.expert_bias
+    if biased:
+        hidden = graph.node("Add", hidden, graph.weight("experts_in_bias", (stacked,), matrix))
+    gate, up = graph.node("Split", hidden, outputs=2, axis=-1, num_outputs=2) if model.glu else (hidden, None)
     active = activation_of(model)(graph.in_dtype(), gate, up)
-    out = graph.matmul(active, graph.weight(f"{name}_out", (inner, sizes.hidden), matrix), flops / 3)
-    if name == "experts" and model.expert_bias:
-        out = graph.node("Add", out, graph.weight("experts_out_bias", (sizes.hidden,), matrix))
-    return out
+    out = graph.matmul(active, graph.weight(f"{name}_out", (inner, outer), matrix), share)
+    return graph.node("Add", out, graph.weight("experts_out_bias", (outer,), matrix)) if biased else out

@@ -5,7 +5,8 @@ reshuffled. The measured rank is chosen once, on the base plan, and followed, so
 rows, assignments and distinct experts, while other weights are touched.
 
 Per slot: `tokens` [T, H] planted hidden states; at ep > 1 also `rows` [R, H], `row_ids` [R, k] int32 local ids padded with
--1, `row_weights` [R, k] float32 padded with 0: what the whole group's plan sends to this rank, in seeded order.
+-1, `row_weights` [R, k] float32 padded with 0: what the whole group's plan sends to this rank, in seeded order. Rows of
+models whose experts do not read hidden states (`workloads.passage`) are [R, W], noise throughout.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from workloads.routing import (
 )
 from workloads.rules import RULES, rule_of
 
-__all__ = ["RoutedInputs", "Slot", "group_of", "routed_inputs", "unsupported_routing"]
+__all__ = ["RoutedInputs", "Slot", "drawn_weights", "group_of", "routed_inputs", "unsupported_routing"]
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,6 @@ UNDONE_ROUTER_KEYS = {
     "router_expert_scale": "a learned scale per expert in its router",
     "router_logit_scale": "a scale on its router's logits",
     "zero_experts": "zero-compute experts",
-    "weight_on_input": "routing weights on the experts' input",
 }
 
 
@@ -162,16 +162,24 @@ class _SlotMaker:
         sent = np.flatnonzero(here.any(axis=1))
         sent = sent[permutation(source, len(sent))]
         mine = (sent >= own.start) & (sent < own.stop)
-        rows = np.empty((len(sent), tokens.shape[1]), dtype=np.float32)
-        rows[mine] = tokens[sent[mine] - own.start]
-        rows[~mine] = hidden_noise(int((~mine).sum()), tokens.shape[1], ("foreign", *label))
+        hidden = self.model.moe_latent_size or tokens.shape[1]
+        rows = np.empty((len(sent), hidden), dtype=np.float32)
+        if self.model.moe_latent_size or self.model.entry_norm_eps:
+            mine[:] = False  # what own tokens send is an output, computed from them
+        else:
+            rows[mine] = tokens[sent[mine] - own.start]
+        rows[~mine] = hidden_noise(int((~mine).sum()), hidden, ("foreign", *label))
         ids = np.where(here[sent], plan[sent] % width, -1).astype(np.int32)
         ids = np.take_along_axis(ids, np.argsort(ids < 0, axis=1, kind="stable"), axis=1)
-        drawn = integers(source, ids.size, 128).reshape(ids.shape) + 64
-        weights = np.where(ids < 0, 0.0, np.ldexp(drawn.astype(np.float64), -self._weight_scale()))
-        return {"rows": rows, "row_ids": ids, "row_weights": weights.astype(np.float32)}
+        return {"rows": rows, "row_ids": ids, "row_weights": drawn_weights(source, ids, self.model)}
 
-    def _weight_scale(self) -> int:
-        """The power of two that brings the mean row weight nearest to scaling factor / k, as normalised routers give."""
-        factor = self.model.routed_scaling_factor or 1.0
-        return round(float(np.log2(127.5 * self.group.per_token / factor)))
+
+def drawn_weights(source: np.random.Philox, ids: np.ndarray, model: Model) -> np.ndarray:
+    """Row weights [R, k] float32 on the grid for local ids (-1: none, weight 0), whose mean is scaling factor / k.
+
+    That is what normalised routers give, to the nearest power of two.
+    """
+    drawn = integers(source, ids.size, 128).reshape(ids.shape) + 64
+    factor = model.routed_scaling_factor or 1.0
+    scale = round(float(np.log2(127.5 * model.experts_per_token / factor)))
+    return np.where(ids < 0, 0.0, np.ldexp(drawn.astype(np.float64), -scale)).astype(np.float32)

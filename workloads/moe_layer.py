@@ -5,14 +5,20 @@ router. At ep > 1 one rank's share: T own tokens enter (router and shared expert
 rows of the whole group's plan: `rows` [R, H], `row_ids` [R, k] (padded with -1), `row_weights` [R, k] in; `partial` [R, H],
 `ids`, `weights` [T, k] and `shared` [T, H] out. Compute only, without dispatch and combine.
 
-y = sum_i w_i E_i(x) + S(x) (seeds/README.md, routing and shared branch). Useful FLOPs: 6 * H * I * assignments
-+ 6 * H * I_shared * T + 2 * H * E * T.
+y = leave(sum_i w_i E_i(enter(x))) + S(x) (seeds/README.md, routing and shared branch): enter and leave are nothing in most
+models, and latent projections and norms in the others (`workloads.passage`), where experts read and write W values. A token
+enters before dispatch and leaves after combine, both on its own rank. So at ep > 1 such a share also has `entry` [T, W] out,
+what the own tokens send, and `exit` [T, H], the way out of pinned sums `combined` [T, W], which stand for what combine
+brings; rows and `partial` are [R, W] then, and the rows are pinned noise, the own tokens' among them: entries are outputs.
+
+Useful FLOPs: 2 * m * W * I * assignments + 2 * m * H * I_shared * T + 2 * H * E * T + 4 * H * W_latent * T; m = 3 matrices, 2
+without a gate.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -20,20 +26,46 @@ import numpy as np
 
 from workloads.case import Case
 from workloads.experts import (
+    TorchActivation,
     expert_weights,
-    ffn_reference,
-    ffn_torch,
-    ffn_weights,
-    onnx_ffn,
-    onnx_sorted,
+    onnx_experts,
     reference_parts,
+    sizes_follow,
     summed,
+    torch_experts,
     torch_sorted,
     unsupported_experts,
 )
 from workloads.inputs import RoutedInputs, routed_inputs, unsupported_routing
 from workloads.models import Model, check_share, model
-from workloads.problem import DTYPE_BYTES, Contribution, Cost, Expected, Lines, Problem, input_digest
+from workloads.parameters import expert_parameters
+from workloads.passage import (
+    enter_reference,
+    has_entry,
+    has_exit,
+    leave_parts,
+    leave_reference,
+    leave_weights,
+    onnx_enter,
+    onnx_leave,
+    passage_parameters,
+    passage_weights,
+    torch_enter,
+    torch_leave,
+)
+from workloads.planting import hidden_noise
+from workloads.problem import (
+    DTYPE_BYTES,
+    ENTRY,
+    EXIT,
+    SHARED,
+    Contribution,
+    Cost,
+    Expected,
+    Lines,
+    Problem,
+    input_digest,
+)
 from workloads.registry import Built, implementation, register_workload
 from workloads.router import (
     CASTS,
@@ -41,6 +73,14 @@ from workloads.router import (
     router_bytes,
     router_weights,
     torch_router,
+)
+from workloads.shared import (
+    onnx_shared,
+    shared_factor,
+    shared_parameters,
+    shared_reference,
+    shared_weights,
+    torch_shared,
 )
 from workloads.sizes import Sizes
 from workloads.weights import Weight
@@ -72,11 +112,10 @@ class MoeLayerWorkload:
         """The pinned problem of a case."""
         about = model(case.model)
         check_share(about, case.ep)
-        made = routed_inputs(case, about, with_rows=True)
+        made = _with_combined(case, about, routed_inputs(case, about, with_rows=True))
         sizes = _sizes(case, about, made)
         weights = router_weights(made.gate) | expert_weights(about, sizes.local_experts, case.seed)
-        if sizes.shared_inner:
-            weights |= ffn_weights("shared", about, sizes.shared_inner, 1, case.seed)
+        weights |= shared_weights(about, case.seed) | passage_weights(about, case.seed)
         return layer_problem(case, about, made, weights)
 
 
@@ -91,7 +130,7 @@ def layer_problem(case: Case, about: Model, made: RoutedInputs, weights: dict[st
         sizes=sizes,
         weights=weights,
         ring=ring,
-        outputs=_outputs(case, sizes),
+        outputs=_outputs(case, about, sizes),
         cost=_cost(case, about, sizes, made.distinct_experts),
         input_digest=input_digest(weights, ring, made.plan),
         references=reference.references,
@@ -101,6 +140,18 @@ def layer_problem(case: Case, about: Model, made: RoutedInputs, weights: dict[st
 
 
 register_workload(MoeLayerWorkload())
+
+
+def _with_combined(case: Case, about: Model, made: RoutedInputs) -> RoutedInputs:
+    """The ring with `combined`, what combine would bring, where a share has its own tokens' way out to compute."""
+    if case.ep == 1 or not has_exit(about):
+        return made
+    shape = (case.tokens, about.moe_latent_size or about.hidden_size)
+    slots = []
+    for number, slot in enumerate(made.slots):
+        label = ("combined", about.id, case.routing, case.tokens, case.ep, case.seed, number)
+        slots.append(replace(slot, inputs=slot.inputs | {"combined": hidden_noise(*shape, label).astype(np.float32)}))
+    return replace(made, slots=slots)
 
 
 def _sizes(case: Case, about: Model, made: RoutedInputs) -> Sizes:
@@ -114,47 +165,53 @@ def _sizes(case: Case, about: Model, made: RoutedInputs) -> Sizes:
         local_experts=about.num_experts // case.ep,
         inner=about.moe_intermediate_size,
         shared_inner=about.shared_intermediate_size or 0,
+        latent=about.moe_latent_size,
+        matrices=3 if about.glu else 2,
     )
 
 
-def _outputs(case: Case, sizes: Sizes) -> dict[str, tuple[int, ...]]:
-    routed = (sizes.tokens, sizes.experts_per_token)
+def _outputs(case: Case, about: Model, sizes: Sizes) -> dict[str, tuple[int, ...]]:
+    routed, hidden = (sizes.tokens, sizes.experts_per_token), (sizes.tokens, sizes.hidden)
     outputs: dict[str, tuple[int, ...]] = {"ids": routed, "weights": routed}
     if case.ep == 1:
-        return outputs | {"y": (sizes.tokens, sizes.hidden)}
-    outputs["partial"] = (sizes.rows, sizes.hidden)
-    return outputs | ({"shared": (sizes.tokens, sizes.hidden)} if sizes.shared_inner else {})
+        return outputs | {"y": hidden}
+    outputs["partial"] = (sizes.rows, sizes.expert_hidden)
+    outputs |= {"entry": (sizes.tokens, sizes.expert_hidden)} if has_entry(about) else {}
+    outputs |= {"exit": hidden} if has_exit(about) else {}
+    return outputs | ({"shared": hidden} if sizes.shared_inner else {})
 
 
 # -- cost ----------------------------------------------------------------------------------------------------------
 
 
 def _cost(case: Case, about: Model, sizes: Sizes, distinct: int) -> Cost:
-    """Bytes: touched experts, shared expert, gate and biases once; own tokens in, rows in (ep > 1), outputs out."""
+    """Bytes: touched experts, shared branch, passage, gate, biases and norms once; own tokens in, rows in (ep > 1), outputs
+    out."""
     size = DTYPE_BYTES[case.dtype]
-    biases = 2 * sizes.inner + sizes.hidden if about.expert_bias else 0
-    weights = distinct * (3 * sizes.hidden * sizes.inner + biases) + 3 * sizes.hidden * sizes.shared_inner
+    weights = distinct * expert_parameters(about) + shared_parameters(about) + passage_parameters(about)
+    weights += sizes.expert_hidden if about.expert_norm_eps else 0
     gate, routed = router_bytes(case, about)
-    moved = sizes.tokens * sizes.hidden * size  # y, or the shared expert's output at ep > 1
-    if case.ep > 1:
-        moved = moved if sizes.shared_inner else 0
-        moved += 2 * sizes.rows * sizes.hidden * size + 8 * sizes.rows * sizes.experts_per_token
     weight_bytes = weights * size + gate
-    return Cost(sizes.flops, weight_bytes + routed + moved, weight_bytes, sizes.tokens, sizes.rows, sizes.assignments)
+    total = weight_bytes + routed + _moved_values(case, about, sizes) * size
+    if case.ep > 1:
+        total += 8 * sizes.rows * sizes.experts_per_token
+    return Cost(sizes.flops, total, weight_bytes, sizes.tokens, sizes.rows, sizes.assignments)
+
+
+def _moved_values(case: Case, about: Model, sizes: Sizes) -> int:
+    """Values of the case's dtype that go in or come out, beside the router's tokens in."""
+    hidden, inside = sizes.tokens * sizes.hidden, sizes.tokens * sizes.expert_hidden
+    if case.ep == 1:
+        return hidden
+    own = (inside if has_entry(about) else 0) + (inside + hidden if has_exit(about) else 0)
+    return 2 * sizes.rows * sizes.expert_hidden + own + (hidden if sizes.shared_inner else 0)
 
 
 # -- float64 reference ---------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, eq=False)
-class _Piece:
-    """The lines of one output of one slot that a request asks for."""
-
-    output: str
-    lines: np.ndarray
-    x: np.ndarray
-    ids: np.ndarray
-    shares: np.ndarray
+Chosen = Sequence[tuple[int, np.ndarray]]
+"""(slot, lines) of one output."""
 
 
 @dataclass(frozen=True)
@@ -165,81 +222,110 @@ class _Reference:
     share: bool
 
     def references(self, requests: Sequence[tuple[int, Lines]]) -> list[Expected]:
-        pieces = [self._pieces(slot, lines) for slot, lines in requests]
-        parts = iter(self._parts([piece for some in pieces for piece in some]))
+        """Each output of all requests at once, so that each expert is computed once."""
+        chosen = {output: [self._chosen(output, *request) for request in requests] for output in self._outputs()}
+        parts = {output: self._parts(output, some) for output, some in chosen.items()}
         return [
-            self._expected(slot, {piece: next(parts) for piece in some})
-            for (slot, _), some in zip(requests, pieces, strict=True)
+            self._expected(slot, {output: (some[i][1], parts[output][i]) for output, some in chosen.items()})
+            for i, (slot, _) in enumerate(requests)
         ]
 
-    def _expected(self, slot: int, found: dict[_Piece, Contribution]) -> Expected:
+    def sources(self, slot: int, output: str) -> tuple[np.ndarray, np.ndarray]:
+        """(line, local expert) of every assignment of a slot."""
+        if output not in ("y", "partial"):
+            return np.empty(0, np.int64), np.empty(0, np.int64)
+        ids, _ = self._assigned(slot)
+        line, column = np.nonzero(ids >= 0)
+        return line, ids[line, column]
+
+    def _outputs(self) -> dict[str, tuple[str, Callable[[Chosen], Contribution]]]:
+        """Output → (input that its lines are counted on, what computes its parts)."""
+        if not self.share:
+            return {"y": ("tokens", self._layer)}
+        outputs: dict[str, tuple[str, Callable[[Chosen], Contribution]]] = {"partial": ("rows", self._routed)}
+        outputs |= {"entry": ("tokens", self._entry)} if has_entry(self.model) else {}
+        outputs |= {"exit": ("combined", self._exit)} if has_exit(self.model) else {}
+        return outputs | ({"shared": ("tokens", self._shared)} if "shared_in" in self.weights else {})
+
+    def _chosen(self, output: str, slot: int, lines: Lines) -> tuple[int, np.ndarray]:
+        count = len(self.made.slots[slot].inputs[self._outputs()[output][0]])
+        return slot, np.arange(count) if lines is None else lines.get(output, np.empty(0, np.int64))
+
+    def _parts(self, output: str, chosen: Chosen) -> list[Contribution]:
+        whole = self._outputs()[output][1](chosen)
+        starts = np.cumsum([0, *(len(lines) for _, lines in chosen)])
+        return [whole.between(first, last) for first, last in pairwise(starts)]
+
+    def _expected(self, slot: int, found: dict[str, tuple[np.ndarray, Contribution]]) -> Expected:
         return Expected(
             ids=self.made.slots[slot].ids,
             weights=self.made.slots[slot].weights,
-            lines={piece.output: piece.lines for piece in found},
-            values={piece.output: summed(parts, len(piece.lines)) for piece, parts in found.items()},
-            routed={piece.output: self._routed(slot, piece.output) for piece in found},
-            contributions={piece.output: parts for piece, parts in found.items()},
+            lines={output: lines for output, (lines, _) in found.items()},
+            values={output: summed(parts, len(lines)) for output, (lines, parts) in found.items()},
+            routed={output: self._sizes_of_parts(slot, output) for output in found},
+            contributions={output: parts for output, (_, parts) in found.items()},
         )
 
-    def _routed(self, slot: int, output: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(line, source, weight) of every contribution to an output; the shared expert is source -1."""
-        tokens = np.arange(len(self._inputs(slot)["tokens"]))
-        always = (tokens, np.full(len(tokens), -1), np.ones(len(tokens)))
-        if output == "shared":
-            return always
-        ids, weights = self._assigned(slot)
-        line, column = np.nonzero(ids >= 0)
-        assigned = (line, ids[line, column], weights[line, column].astype(np.float64))
-        if self.share or "shared_in" not in self.weights:
-            return assigned
-        return tuple(np.concatenate(pair) for pair in zip(assigned, always, strict=True))  # type: ignore[return-value]
+    # what computes the parts of each output, for lines of several slots
+
+    def _layer(self, chosen: Chosen) -> Contribution:
+        """Of `y`: the experts' parts, all the way out, and the shared branch's."""
+        x = self._input("tokens", chosen)
+        inside = self._experts(enter_reference(self.weights, self.model, x), chosen)
+        parts = leave_parts(self.weights, self.model, inside, len(x))
+        return _joined(parts, self._shared(chosen)) if "shared_in" in self.weights else parts
+
+    def _routed(self, chosen: Chosen) -> Contribution:
+        return self._experts(self._input("rows", chosen), chosen)
+
+    def _experts(self, x: np.ndarray, chosen: Chosen) -> Contribution:
+        assigned = [(ids[lines], weights[lines]) for (slot, lines) in chosen for ids, weights in [self._assigned(slot)]]
+        ids, weights = (np.concatenate(some) for some in zip(*assigned, strict=True))
+        return reference_parts(self.weights, self.model, x, ids, weights)
+
+    def _shared(self, chosen: Chosen) -> Contribution:
+        x = self._input("tokens", chosen)
+        return _always(SHARED, shared_reference(self.weights, self.model, x), shared_factor(self.weights, x))
+
+    def _entry(self, chosen: Chosen) -> Contribution:
+        return _always(ENTRY, enter_reference(self.weights, self.model, self._input("tokens", chosen)))
+
+    def _exit(self, chosen: Chosen) -> Contribution:
+        return _always(EXIT, leave_reference(self.weights, self.model, self._input("combined", chosen)))
+
+    def _input(self, name: str, chosen: Chosen) -> np.ndarray:
+        return np.concatenate([self.made.slots[slot].inputs[name][lines] for slot, lines in chosen]).astype(np.float64)
 
     def _assigned(self, slot: int) -> tuple[np.ndarray, np.ndarray]:
         """Local ids and weights of the lines that go through experts."""
         made = self.made.slots[slot]
         return (made.inputs["row_ids"], made.inputs["row_weights"]) if self.share else (made.ids, made.weights)
 
-    def sources(self, slot: int, output: str) -> tuple[np.ndarray, np.ndarray]:
-        """(line, local expert) of every assignment of a slot."""
-        if output == "shared":
-            return np.empty(0, np.int64), np.empty(0, np.int64)
-        ids, _ = self._assigned(slot)
-        line, column = np.nonzero(ids >= 0)
-        return line, ids[line, column]
-
-    def _inputs(self, slot: int) -> dict[str, np.ndarray]:
-        return self.made.slots[slot].inputs
-
-    def _pieces(self, slot: int, lines: Lines) -> list[_Piece]:
-        inputs = self._inputs(slot)
-        whole = [("partial" if self.share else "y", inputs["rows" if self.share else "tokens"], *self._assigned(slot))]
-        if self.share and "shared_in" in self.weights:
-            nothing = np.empty((len(inputs["tokens"]), 0), dtype=np.int64)
-            whole.append(("shared", inputs["tokens"], nothing, nothing.astype(np.float64)))
-        pieces = []
-        for output, x, local, weight in whole:
-            chosen = np.arange(len(x)) if lines is None else lines.get(output, np.empty(0, np.int64))
-            pieces.append(_Piece(output, chosen, x[chosen].astype(np.float64), local[chosen], weight[chosen]))
-        return pieces
-
-    def _parts(self, pieces: list[_Piece]) -> list[Contribution]:
-        """Contributions of every piece; the pieces are joined so that each expert is computed once."""
-        k = self.model.experts_per_token
-        starts = np.cumsum([0, *(len(piece.x) for piece in pieces)])
-        x = np.concatenate([piece.x for piece in pieces])
-        ids = np.concatenate([_padded(piece.ids, k, -1) for piece in pieces])
-        shares = np.concatenate([_padded(piece.shares, k, 0.0) for piece in pieces])
-        joined = reference_parts(self.weights, self.model, x, ids, shares)
-        if "shared_in" in self.weights:
-            seen = np.concatenate([np.full(len(p.x), p.output != "partial") for p in pieces]).nonzero()[0]
-            shared = ffn_reference(self.weights, "shared", self.model, 0, x[seen])
-            joined = _joined(joined, Contribution(seen, np.full(len(seen), -1), np.ones(len(seen)), shared))
-        return [_cut(joined, first, last) for first, last in pairwise(starts)]
+    def _sizes_of_parts(self, slot: int, output: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(line, source, weight) of every contribution to a whole output."""
+        tokens = self.made.slots[slot].inputs["tokens"]
+        line = np.arange(len(tokens))
+        factor = shared_factor(self.weights, tokens) if output in ("y", "shared") else np.ones(len(line))
+        if output not in ("y", "partial"):
+            return line, np.full(len(line), {"shared": SHARED, "entry": ENTRY, "exit": EXIT}[output]), factor
+        ids, weights = self._assigned(slot)
+        row, column = np.nonzero(ids >= 0)
+        follows = sizes_follow(self.model, weights[row, column].astype(np.float64))
+        if output == "y" and self.model.exit_norm_eps:
+            follows = leave_weights(row, follows, len(ids))
+        if output == "partial" or "shared_in" not in self.weights:
+            return row, ids[row, column], follows
+        always = (line, np.full(len(line), SHARED), factor)
+        line, source, weight = (
+            np.concatenate(pair) for pair in zip((row, ids[row, column], follows), always, strict=True)
+        )
+        return line, source, weight
 
 
-def _padded(array: np.ndarray, width: int, fill: float) -> np.ndarray:
-    return np.pad(array, ((0, 0), (0, width - array.shape[1])), constant_values=fill)
+def _always(source: int, values: np.ndarray, weight: np.ndarray | None = None) -> Contribution:
+    """The one contribution that every line has from a branch that is always active."""
+    lines = len(values)
+    return Contribution(np.arange(lines), np.full(lines, source), np.ones(lines) if weight is None else weight, values)
 
 
 def _joined(a: Contribution, b: Contribution) -> Contribution:
@@ -247,26 +333,20 @@ def _joined(a: Contribution, b: Contribution) -> Contribution:
     return Contribution(*(np.concatenate(pair) for pair in pairs))
 
 
-def _cut(whole: Contribution, first: int, last: int) -> Contribution:
-    """The contributions to lines first..last, counted from there."""
-    here = (whole.row >= first) & (whole.row < last)
-    return Contribution(whole.row[here] - first, whole.source[here], whole.weight[here], whole.parts[here])
-
-
 # -- torch ---------------------------------------------------------------------------------------------------------
 
 
 def build_torch_layer(problem: Problem, on: Any, experts: Any) -> Built:
-    """The layer around one way of running the experts: `experts(x, ids, shares, weights, act) -> [R, H]`."""
-    from workloads.activations import activation_of
-    from workloads.backends.torch_ops import TorchOps
+    """The layer around one way of running the experts: `experts(x, ids, shares, weights, act) -> [R, W]`.
 
-    route, ops, rule = torch_router(problem.model), TorchOps(), activation_of(problem.model)
+    `act` is a `workloads.experts.TorchActivation`.
+    """
+    about = problem.model
+    route, run, branch = torch_router(about), torch_experts(about, experts), torch_shared(about)
+    act = TorchActivation(about)
     slots = [(on.inputs(slot), on.weights(slot)) for slot in range(len(problem.ring))]
     share, shared = problem.case.ep > 1, problem.sizes.shared_inner > 0
-
-    def act(gate: Tensor, up: Tensor) -> Tensor:
-        return rule(ops, gate, up)
+    entry, leaving = has_entry(about), has_exit(about)
 
     def call(slot: int) -> dict[str, Tensor]:
         inputs, weights = slots[slot]
@@ -274,11 +354,15 @@ def build_torch_layer(problem: Problem, on: Any, experts: Any) -> Built:
         ids, shares = route(tokens, weights)
         outputs = {"ids": ids, "weights": shares}
         if shared:
-            outputs["shared"] = ffn_torch(tokens, weights["shared_in"][0], weights["shared_out"][0], (None, None), act)
+            outputs["shared"] = branch(tokens, weights, act)
         if share:
-            outputs["partial"] = experts(inputs["rows"], inputs["row_ids"], inputs["row_weights"], weights, act)
+            if entry:
+                outputs["entry"] = torch_enter(about, tokens, weights)
+            if leaving:
+                outputs["exit"] = torch_leave(about, inputs["combined"], weights)
+            outputs["partial"] = run(inputs["rows"], inputs["row_ids"], inputs["row_weights"], weights, act)
             return outputs
-        y = experts(tokens, ids, shares, weights, act)
+        y = torch_leave(about, run(torch_enter(about, tokens, weights), ids, shares, weights, act), weights)
         outputs["y"] = y.add_(outputs.pop("shared")) if shared else y
         return outputs
 
@@ -302,22 +386,27 @@ def build_onnx(about: Model, sizes: Sizes, graph: Graph) -> None:
     routed = (sizes.tokens, sizes.experts_per_token)
     graph.output(ids, "ids", routed, "int64")
     graph.output(shares, "weights", routed, "fp32")
-    shared = onnx_ffn(graph, tokens, "shared", 0, sizes, about) if sizes.shared_inner else None
+    shared = onnx_shared(graph, tokens, sizes, about)
     if sizes.local_experts < sizes.num_experts:
-        _onnx_share(graph, sizes, about, shared)
+        _onnx_share(graph, tokens, sizes, about, shared)
         return
-    cast = shares if graph.dtype == "fp32" else graph.cast(shares, graph.dtype)
-    y = onnx_sorted(graph, tokens, ids, cast, sizes, about)
+    s = onnx_experts(graph, onnx_enter(graph, tokens, sizes, about), ids, shares, sizes, about)
+    y = onnx_leave(graph, s, sizes, about)
     graph.output(graph.node("Add", y, shared) if shared else y, "y", (sizes.tokens, sizes.hidden), graph.dtype)
 
 
-def _onnx_share(graph: Graph, sizes: Sizes, about: Model, shared: str | None) -> None:
-    """The rows of an EP share: ids and weights are inputs."""
-    rows = graph.input("rows", (sizes.rows, sizes.hidden), graph.dtype)
+def _onnx_share(graph: Graph, tokens: str, sizes: Sizes, about: Model, shared: str | None) -> None:
+    """The rows of an EP share, whose ids and weights are inputs, and the own tokens' way in and out."""
+    width, hidden = sizes.expert_hidden, (sizes.tokens, sizes.hidden)
+    rows = graph.input("rows", (sizes.rows, width), graph.dtype)
     ids = graph.input("row_ids", (sizes.rows, sizes.experts_per_token), "int32")
     shares = graph.input("row_weights", (sizes.rows, sizes.experts_per_token), "fp32")
-    cast = shares if graph.dtype == "fp32" else graph.cast(shares, graph.dtype)
-    partial = onnx_sorted(graph, rows, graph.cast(ids, "int64"), cast, sizes, about)
-    graph.output(partial, "partial", (sizes.rows, sizes.hidden), graph.dtype)
+    partial = onnx_experts(graph, rows, graph.cast(ids, "int64"), shares, sizes, about)
+    graph.output(partial, "partial", (sizes.rows, width), graph.dtype)
+    if has_entry(about):
+        graph.output(onnx_enter(graph, tokens, sizes, about), "entry", (sizes.tokens, width), graph.dtype)
+    if has_exit(about):
+        combined = graph.input("combined", (sizes.tokens, width), graph.dtype)
+        graph.output(onnx_leave(graph, combined, sizes, about), "exit", hidden, graph.dtype)
     if shared:
-        graph.output(shared, "shared", (sizes.tokens, sizes.hidden), graph.dtype)
+        graph.output(shared, "shared", hidden, graph.dtype)

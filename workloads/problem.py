@@ -18,13 +18,31 @@ from workloads.models import Model
 from workloads.sizes import Sizes
 from workloads.weights import Pinned, Tiled, Weight
 
-__all__ = ["DTYPE_BYTES", "SLOTS", "Contribution", "Cost", "Expected", "Lines", "Problem", "input_digest"]
+__all__ = [
+    "DTYPE_BYTES",
+    "ENTRY",
+    "EXIT",
+    "SHARED",
+    "SLOTS",
+    "SOURCE_NAMES",
+    "Contribution",
+    "Cost",
+    "Expected",
+    "Lines",
+    "Problem",
+    "input_digest",
+]
 
 SLOTS = 16
 """Slots in the ring of pinned inputs that a case cycles through."""
 
 DTYPE_BYTES = {"fp32": 4, "tf32": 4, "bf16": 2, "fp16": 2}
 """Bytes of one stored value of a case's dtype."""
+
+SHARED, ENTRY, EXIT = -1, -2, -3
+"""Sources of contributions that are no local expert: the shared branch (or the one dense FFN), and the way of own tokens into
+the routed experts and out of them."""
+SOURCE_NAMES = {SHARED: "the shared expert", ENTRY: "the way into the experts", EXIT: "the way out of the experts"}
 
 Lines = Mapping[str, np.ndarray] | None
 """Output name → line numbers wanted; None for all lines of all outputs."""
@@ -47,13 +65,19 @@ class Cost:
 class Contribution:
     """The parts that add up to one output: `parts[i]` [H] float64 is added to line `row[i]` and comes from `source[i]`.
 
-    `source` is a local expert id, or -1 for an always active branch; `weight` is what the router multiplied it with.
+    `source` is a local expert id, or negative for an always active branch; `weight` is what its size grows with: what the
+    router or a gate multiplied it with.
     """
 
     row: np.ndarray
     source: np.ndarray
     weight: np.ndarray
     parts: np.ndarray
+
+    def between(self, first: int, last: int) -> Contribution:
+        """The contributions to lines first..last, counted from there."""
+        here = (self.row >= first) & (self.row < last)
+        return Contribution(self.row[here] - first, self.source[here], self.weight[here], self.parts[here])
 
 
 @dataclass(frozen=True)
@@ -72,6 +96,8 @@ class Expected:
     """Output name → (line, source, weight) of every contribution to the whole output."""
     contributions: dict[str, Contribution] = field(default_factory=dict)
     """Output name → its parts; `row` counts within `lines`."""
+    exact: dict[str, np.ndarray] = field(default_factory=dict)
+    """Output name → the whole output, which must be equal to the last bit: data that is moved and not computed with."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +112,7 @@ class Problem:
     ring: list[dict[str, np.ndarray]]
     """Per slot: input name → host array (float32 values on the pinned grid, int32 ids)."""
     outputs: dict[str, tuple[int, ...]]
-    """Output name → shape. `ids` and `weights` [T, k] are the router's; the others are [lines, H]."""
+    """Output name → shape. `ids` and `weights` [T, k] are the router's; the others but `exact` ones are [lines, H]."""
     cost: Cost
     input_digest: str
     references: Callable[[Sequence[tuple[int, Lines]]], list[Expected]]
@@ -94,6 +120,13 @@ class Problem:
     sources: Callable[[int, str], tuple[np.ndarray, np.ndarray]]
     """(slot, output) → (line, local expert) of every assignment: what a checker draws lines from."""
     skew: dict[str, Any] | None = None
+    exact: frozenset[str] = frozenset()
+    """Outputs that must equal the reference to the last bit."""
+
+    @property
+    def sums(self) -> list[str]:
+        """The outputs that are sums of contributions, line by line."""
+        return [name for name in self.outputs if name not in ("ids", "weights") and name not in self.exact]
 
     def reference(self, slot: int, lines: Lines = None) -> Expected:
         """Float64 reference of one slot."""

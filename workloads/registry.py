@@ -30,6 +30,9 @@ __all__ = [
 
 OWN_WORKLOADS = {
     "router": "workloads.router",
+    "permute": "workloads.permute",
+    "experts": "workloads.routed_experts",
+    "unpermute": "workloads.unpermute",
     "moe-layer": "workloads.moe_layer",
     "dense-ffn": "workloads.dense_ffn",
 }

@@ -23,8 +23,8 @@ def touched_bytes(problem: Problem, copies: int) -> int:
         return min(copies, SLOTS) * always
     pairs: set[tuple[int, int]] = set()
     for slot in range(SLOTS):
-        for output in problem.outputs:
-            _, source = problem.sources(slot, output) if output not in ("ids", "weights") else (None, np.empty(0))
+        for output in problem.sums:
+            _, source = problem.sources(slot, output)
             pairs |= {(slot % copies, int(expert)) for expert in np.unique(source)}
     return len(pairs) * each + min(copies, SLOTS) * always
 
@@ -38,11 +38,13 @@ def _split(problem: Problem) -> tuple[int, int]:
 
 
 def copies_needed(problem: Problem, cache_bytes: int) -> int:
-    """The fewest copies (1..16) with which a revolution touches four times the cache; 16 where none does."""
+    """The fewest copies (1..16) with which a revolution touches four times the cache; 16 where none does, 1 of no weights."""
+    if not problem.weights:
+        return 1
     wanted = CACHE_MULTIPLE * cache_bytes
     return next((c for c in range(1, SLOTS) if touched_bytes(problem, c) >= wanted), SLOTS)
 
 
 def is_cold(problem: Problem, copies: int, cache_bytes: int) -> bool:
-    """True if the weights cannot stay in a cache of that size from one revolution to the next."""
-    return touched_bytes(problem, copies) >= CACHE_MULTIPLE * cache_bytes
+    """True if the weights, if any, cannot stay in a cache of that size from one revolution to the next."""
+    return not problem.weights or touched_bytes(problem, copies) >= CACHE_MULTIPLE * cache_bytes

@@ -19,18 +19,31 @@ class Sizes:
     assignments: int = 0
     local_experts: int = 0
     inner: int = 0
-    """Width of one routed expert."""
+    """Inner width of one routed expert."""
     shared_inner: int = 0
     dense_inner: int = 0
+    latent: int = 0
+    """What routed experts read and write, where that is not H."""
+    matrices: int = 3
+    """Of one FFN: gate, up and down; 2 without a gate."""
 
     def width(self, name: str) -> int:
         """Inner width of the FFN stack `experts`, `shared` or `dense`."""
         return {"experts": self.inner, "shared": self.shared_inner, "dense": self.dense_inner}[name]
 
+    @property
+    def expert_hidden(self) -> int:
+        """What routed experts read and write: the latent size, or H."""
+        return self.latent or self.hidden
+
+    def ffn_hidden(self, name: str) -> int:
+        """What the FFNs of a stack read and write."""
+        return self.expert_hidden if name == "experts" else self.hidden
+
     def ffn_flops(self, name: str) -> float:
-        """Useful FLOPs of one FFN of a stack: 2 * 3 * H * width * lines, experts at their mean load."""
+        """Useful FLOPs of one FFN of a stack: 2 * matrices * H (or latent) * width * lines, experts at their mean load."""
         lines = self.assignments / max(1, self.local_experts) if name == "experts" else self.tokens
-        return 6.0 * self.hidden * self.width(name) * lines
+        return 2.0 * self.matrices * self.ffn_hidden(name) * self.width(name) * lines
 
     @property
     def router_flops(self) -> float:
@@ -38,10 +51,15 @@ class Sizes:
         return 2.0 * self.hidden * self.num_experts * self.tokens
 
     @property
+    def projection_flops(self) -> float:
+        """2 * H * latent * T: of each of the two latent projections."""
+        return 2.0 * self.hidden * self.latent * self.tokens
+
+    @property
     def flops(self) -> int:
-        """Useful FLOPs of the call (design, section 4)."""
+        """Useful FLOPs of the call (design, section 4); norms and gates of one column are not counted."""
         stacks = self.ffn_flops("experts") * self.local_experts + self.ffn_flops("shared") + self.ffn_flops("dense")
-        return round(stacks + self.router_flops)
+        return round(stacks + self.router_flops + 2 * self.projection_flops)
 
     def tiny(self) -> Sizes:
         """The same structure with small matrices: for asking a runtime what it would do with each node."""
@@ -51,4 +69,5 @@ class Sizes:
             inner=8 if self.inner else 0,
             shared_inner=8 if self.shared_inner else 0,
             dense_inner=8 if self.dense_inner else 0,
+            latent=8 if self.latent else 0,
         )

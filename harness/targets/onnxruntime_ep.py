@@ -7,6 +7,8 @@ graph whose kernels work in another precision than asked is `unsupported`. Optio
 
 from __future__ import annotations
 
+import ctypes
+import math
 import os
 import tempfile
 import time
@@ -44,6 +46,7 @@ MENDS = {
 }
 OWN_OPTIONS = ("threads", "spinning")
 ELEMENT: dict[str, Any] = {"fp32": np.dtype(np.float32), "fp16": np.dtype(np.float16)}
+BF16_NAN = 0x7FC0
 CEILING_S = 0.25
 
 
@@ -261,6 +264,9 @@ class OrtPrepared:
     def poison(self, handles: list[int]) -> None:
         """NaN into the output buffers, which all slots share; ids -1."""
         for buffer in self._outputs.values():
+            if buffer.element_type() == ONNX_TYPES["bf16"]:
+                _bf16_bits(buffer).fill(BF16_NAN)
+                continue
             numbers = buffer.numpy()
             numbers.fill(np.nan if numbers.dtype.kind == "f" else -1)
             buffer.update_inplace(numbers)
@@ -341,8 +347,17 @@ def _buffer(shape: list[int], kind: int) -> Any:
 
 def _numbers(buffer: Any) -> np.ndarray:
     """A buffer's contents as float32, or int64 ids."""
+    if buffer.element_type() == ONNX_TYPES["bf16"]:
+        return (_bf16_bits(buffer).astype(np.uint32) << 16).view(np.float32)
     numbers = np.array(buffer.numpy())
     return numbers.astype(np.float32) if numbers.dtype.kind == "f" else numbers.astype(np.int64)
+
+
+def _bf16_bits(buffer: Any) -> np.ndarray:
+    """The memory of a bf16 buffer on the host as uint16: onnxruntime has no NumPy type for it."""
+    shape = tuple(buffer.shape())
+    memory = (ctypes.c_uint16 * math.prod(shape)).from_address(buffer.data_ptr())
+    return np.frombuffer(memory, np.uint16).reshape(shape)
 
 
 def _repeat(session: Any, graph: Graph, inputs: dict[str, Any]) -> list[int]:

@@ -34,6 +34,13 @@ CASES = (
     "router/minimax-m2/ep1/t16/fp32/balanced/latency",
     "router/deepseek-v4-flash/ep1/t16/fp32/zipf1.0/latency",
     "dense-ffn/olmoe-1b-7b/ep1/t8/fp32/none/latency",
+    "moe-layer/nemotron-3-super-120b-a12b/ep64/t2/fp32/balanced/latency",
+    "moe-layer/kimi-k3/ep128/t2/fp32/uniform/latency",
+    "moe-layer/qwen3-next-80b-a3b/ep64/t2/fp32/balanced/latency",
+    "experts/deepseek-v4-flash/ep32/t8/fp32/balanced/latency",
+    "experts/olmoe-1b-7b/ep1/t8/fp32/zipf1.0/latency",
+    "permute/qwen3-30b-a3b/ep8/t8/fp32/zipf1.2/latency",
+    "unpermute/qwen3-30b-a3b/ep8/t8/fp32/zipf1.2/latency",
 )
 HEAD = "# Golden values of the pinned inputs, written by seeds/golden/pin.py (make golden); seeds/README.md has the recipe.\n"
 

@@ -6,11 +6,11 @@ import math
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import pytest
 import torch
 from tiny_models import tiny
 
+from harness.targets import TargetName, open_target
 from workloads.activations import ACTIVATIONS, activation_of
 from workloads.backends.numpy_ops import NumpyOps
 from workloads.backends.onnx_ops import Graph
@@ -96,7 +96,7 @@ def test_onnx_computes_the_same(name: str) -> None:
     inputs: list[Any] = [graph.input(one, array.shape, "fp32") for one, array in values.items()]
     found = activation_of(using(name))(graph.in_dtype(), *padded(inputs))
     graph.output(found, "y", GATE.shape, "fp32")
-    session = onnxruntime.InferenceSession(graph.model().SerializeToString(), providers=["CPUExecutionProvider"])
+    session = open_target(TargetName.parse("ort:cpu")).session(graph.model().SerializeToString(), {})
     agree(session.run(None, values)[0], name)
 
 

@@ -36,10 +36,10 @@ def check(problem: Problem, implementation: Implementation, copies: int = 2) -> 
     checker.after(lambda slot: prepared.fetch(prepared.submit(slot)), seed=5)
 
 
-def broken(case: str, wrap: Callable[[Call], Call]) -> tuple[Problem, Implementation]:
+def broken(case: str, wrap: Callable[[Call], Call], name: str = "sorted") -> tuple[Problem, Implementation]:
     """The case with its implementation's call wrapped."""
     problem = problem_of(case)
-    right = sorted_on_torch(problem)
+    right = sorted_on_torch(problem, name)
 
     def build(problem: Problem, on: Any) -> Built:
         return Built(wrap(right.build(problem, on).call))

@@ -18,12 +18,6 @@ from workloads.dims import Attention, Model
 from workloads.models import check_share, model, models, parameters, read_models, shares
 from workloads.parameters import expert_parameters, mixer_parameters
 
-NOT_WITHIN_3_PERCENT = {
-    "ernie-4.5-21b-a3b": "total: the name truncates 21.8 B to 21B",
-    "qwen3-next-80b-a3b": "active: the name says A3B, the body has 3.25 B",
-    "glm-5.3-flash": "active: published 18B, quoted by third parties, with vision tower and MTP head",
-}
-
 
 def tiny(**changes: Any) -> dict[str, Any]:
     """A model whose counts can be worked out by hand; a change to None removes the key."""
@@ -85,6 +79,7 @@ def test_an_absent_key_means_there_is_none_of_it() -> None:
         ({"activation": "relu2"}, "activation 'relu2' has no gate: write glu = false"),
         ({"glu": False}, "activation 'silu_swiglu' has a gate: remove glu = false"),
         ({"experts_per_token": 7}, "experts_per_token = 7 must be at most num_experts = 6"),
+        ({"weight_on_input": True}, "weight_on_input needs experts_per_token = 1, not 2"),
         ({"num_expert_groups": 4}, "num_expert_groups = 4 must divide num_experts = 6"),
         ({"num_expert_groups": 2, "topk_groups": 3}, "topk_groups = 3 must be at most num_expert_groups = 2"),
         ({"num_expert_groups": 6}, "experts_per_token = 2 is more than 1 groups hold: raise topk_groups"),
@@ -160,6 +155,7 @@ def test_the_parameters_of_a_tiny_model_are_those_counted_by_hand() -> None:
     [
         ({"tied_embeddings": True}, -40),
         ({"shared_intermediate_size": 2}, 3 * 4 * 2),
+        ({"shared_intermediate_size": 2, "shared_gate": True}, 3 * 4 * 2 + 4),
         ({"zero_experts": 3}, 3 * 4),
         ({"dense_layers": 1, "dense_intermediate_size": 7}, 3 * 4 * 7),
         ({"glu": False, "activation": "relu2"}, -6 * 20),
@@ -198,8 +194,14 @@ def _gaps(entry: Model) -> Iterator[float]:
 
 
 @pytest.mark.parametrize("name", list(models()))
-def test_counts_are_within_3_percent_of_the_published_or_explained(name: str) -> None:
-    assert (max(_gaps(model(name)), default=0) <= 0.03) == (name not in NOT_WITHIN_3_PERCENT)
+def test_counts_are_within_1_percent_of_the_published_or_the_note_explains(name: str) -> None:
+    assert (max(_gaps(model(name)), default=0) > 0.01) == ("Counts: " in model(name).note)
+
+
+@pytest.mark.parametrize("name", list(models()))
+def test_no_count_is_further_from_the_published_than_a_rounded_figure_can_be(name: str) -> None:
+    """The widest: A3B for 3.25 B."""
+    assert max(_gaps(model(name)), default=0) < 0.09
 
 
 @pytest.fixture

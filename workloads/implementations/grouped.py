@@ -9,10 +9,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from workloads.case import Case
-from workloads.experts import combine
+from workloads.experts import combine, halves
 from workloads.moe_layer import build_torch_layer
 from workloads.problem import Problem
 from workloads.registry import Built, TargetFacts, implementation
+from workloads.routed_experts import build_torch_experts
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,8 +33,14 @@ def build(problem: Problem, on: Any) -> Built:
     return build_torch_layer(problem, on, torch_grouped)
 
 
+@implementation("experts", "torch", "grouped", division="closed", unsuited=_unsuited)
+def build_experts(problem: Problem, on: Any) -> Built:
+    """The same on rows that are already routed."""
+    return build_torch_experts(problem, on, torch_grouped)
+
+
 def torch_grouped(x: Tensor, ids: Tensor, shares: Tensor, weights: dict[str, Tensor], act: Any) -> Tensor:
-    """[R, H] from rows [R, H], local ids [R, k] (-1: none) and weights [R, k]."""
+    """[R, W] from rows [R, W], local ids [R, k] (-1: none) and weights [R, k]."""
     import torch
     from torch.nn.functional import grouped_mm
 
@@ -49,8 +56,8 @@ def torch_grouped(x: Tensor, ids: Tensor, shares: Tensor, weights: dict[str, Ten
     hidden = grouped_mm(gathered, weights["experts_in"].transpose(1, 2), offs=ends)
     if expert is not None:
         hidden = hidden + weights["experts_in_bias"][expert]
-    gate, up = hidden.chunk(2, dim=-1)
+    gate, up = halves(hidden, weights["experts_out"].shape[2])
     done = grouped_mm(act(gate, up), weights["experts_out"].transpose(1, 2), offs=ends)
     if expert is not None:
         done = done + weights["experts_out_bias"][expert]
-    return combine(done, order, shares, ids.shape)
+    return combine(act.finish(done, weights), order, shares, ids.shape)
