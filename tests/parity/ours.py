@@ -20,10 +20,11 @@ from workloads.case import Case
 from workloads.dims import Model
 from workloads.experts import unsupported_experts
 from workloads.inputs import RoutedInputs, Slot, unsupported_routing
-from workloads.moe_layer import layer_problem
+from workloads.models import models
+from workloads.moe_layer import layer_problem, layer_weights
 from workloads.planting import Gate, selected
 from workloads.problem import SLOTS, Problem
-from workloads.registry import implementations_of
+from workloads.registry import implementations_of, workload_of
 from workloads.router import router_weights
 from workloads.weights import Pinned
 
@@ -85,7 +86,10 @@ def case_of(name: str, variant: str = "") -> Case:
 
 def unsupported(family: Family, about: Model) -> str | None:
     """Why our layer of that model is not defined or not done yet; None if it is."""
-    return unsupported_routing(case_of(about.id, family.variant), about) or unsupported_experts(about)
+    case = case_of(about.id, family.variant)
+    if about.id in models():
+        return workload_of("moe-layer").unsupported(case)
+    return unsupported_routing(case, about) or unsupported_experts(about)
 
 
 def tiny(about: Model) -> Model:
@@ -109,7 +113,7 @@ def tiny(about: Model) -> Model:
 
 
 def problem_of(family: Family, about: Model, theirs: Reference) -> Problem:
-    """Our problem with their weights and tokens. Raises AssertionError where they hold something that ours does not."""
+    """Our problem with their weights and tokens. Raises AssertionError unless they hold what ours holds."""
     named = _named(theirs.state)
     gate = Gate(
         weight=_array(named["gate"]),
@@ -122,6 +126,8 @@ def problem_of(family: Family, about: Model, theirs: Reference) -> Problem:
     slot = Slot({"tokens": tokens}, ids, weights)
     made = RoutedInputs(gate, ids, [slot] * SLOTS, len(tokens), ids.size, len(np.unique(ids)), {})
     stacks = {name: Pinned(values.numpy()) for name, values in named.items() if name not in ROUTER}
+    wanted = layer_weights(about, about.num_experts, seed=0)
+    assert {name: held.shape for name, held in stacks.items()} == {name: held.shape for name, held in wanted.items()}
     return layer_problem(case_of(about.id, family.variant), about, made, router_weights(gate) | stacks)
 
 
@@ -143,9 +149,9 @@ def _gathered(state: State) -> State:
         first, _, rest = name.partition(".")
         if first in SHARED:
             found[f"shared.{rest}"] = found.pop(name)
-    gate, up = (found.pop(f"shared.{part}_proj.weight", None) for part in ("gate", "up"))
-    if gate is not None and up is not None:
-        found["shared.gate_up_proj.weight"] = torch.cat([gate, up])
+    if "shared.gate_proj.weight" in found:
+        both = [found.pop(f"shared.{part}_proj.weight") for part in ("gate", "up")]
+        found["shared.gate_up_proj.weight"] = torch.cat(both)
     return found
 
 

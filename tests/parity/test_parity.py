@@ -68,7 +68,8 @@ def traits_left_out(about: Model) -> dict[str, dict[str, Any]]:
     if about.num_expert_groups > 1:
         wrong["groups"] = {"topk_groups": about.num_expert_groups}
     wrong["rule"] = {"router": OTHER_RULE.get(about.router or "", "softmax_topk")}
-    wrong["activation"] = {"activation": "silu_swiglu"} if about.activation != "silu_swiglu" else CLAMPED
+    if about.glu:
+        wrong["activation"] = {"activation": "silu_swiglu"} if about.activation != "silu_swiglu" else CLAMPED
     return wrong
 
 
