@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -69,14 +70,18 @@ class CodeFolder:
 class WorkerProcess:
     """One worker: started at once, spoken to by `send` and `receive`."""
 
-    def __init__(self, target: TargetName, folder: CodeFolder, shared_host: bool = False) -> None:
+    def __init__(
+        self, target: TargetName, folder: CodeFolder, shared_host: bool = False, more: Mapping[str, str] | None = None
+    ) -> None:
+        """`more`: environment variables on top, unless the user has set them."""
         self._output = folder.output_file()
         requests_read, self._requests = os.pipe()
         self._events, events_write = os.pipe()
         command = [find_interpreter(target.interpreter), "-c", BOOTSTRAP, str(requests_read), str(events_write)]
         try:
             with self._output.open("wb") as output:
-                self._process = _spawn(command, worker_environment(folder.code, shared_host), folder, output)
+                environment = dict(more or {}) | worker_environment(folder.code, shared_host)
+                self._process = _spawn(command, environment, folder, output)
         finally:
             os.close(requests_read)
             os.close(events_write)

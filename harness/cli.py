@@ -175,8 +175,9 @@ def _print_run(path: Path, as_json: bool) -> None:
     """The show table, the targets side by side, and on standard error where the record is."""
     from harness import printing
     from results.compare import targets_side_by_side
+    from results.sparsity import sparsity
     from results.store import read
-    from results.tables import show_table, targets_table
+    from results.tables import show_table, sparsity_table, targets_table
     from results.tidy import tidy_rows
 
     run_file = read(path)
@@ -184,9 +185,9 @@ def _print_run(path: Path, as_json: bool) -> None:
         printing.print_json("measurements", tidy_rows(run_file))
     else:
         print(show_table(run_file).text())
-        together = targets_table(targets_side_by_side(run_file))
-        if together.sections:
-            print(f"\n{together.text()}")
+        for table in (targets_table(targets_side_by_side(run_file)), sparsity_table(sparsity(run_file))):
+            if table.sections:
+                print(f"\n{table.text()}")
     print(f"record: {path}", file=sys.stderr)
 
 
@@ -238,6 +239,48 @@ def compare(
     if as_json:
         return printing.print_json("comparisons", [row for one in found for row in comparison_rows(one)])
     print("\n\n".join(comparison_table(one).text() for one in found))
+
+
+@app.command()
+def duel(
+    words: Annotated[list[str] | None, typer.Argument(metavar="[SUITE|PATTERN]...", help="Default: ci.")] = None,
+    a: Annotated[str | None, typer.Option("--a", metavar="PYTHON", help="Environment or interpreter of A.")] = None,
+    b: Annotated[str | None, typer.Option("--b", metavar="PYTHON", help="Environment or interpreter of B.")] = None,
+    impl_a: Annotated[str | None, typer.Option(metavar="NAME", help="Implementation of A.")] = None,
+    impl_b: Annotated[str | None, typer.Option(metavar="NAME", help="Implementation of B.")] = None,
+    target: Annotated[
+        str | None, typer.Option(help="KIND:DEVICE[?option=value]; default: the first torch one.")
+    ] = None,
+    budget: Annotated[
+        float | None, typer.Option(parser=_seconds, metavar="TIME", help="Sampling a decision: 6s.")
+    ] = None,
+    threshold: Annotated[
+        float | None, typer.Option(parser=_fraction, metavar="SHARE", help="Change that counts: 1%.")
+    ] = None,
+    same: Annotated[
+        float | None, typer.Option(parser=_fraction, metavar="SHARE", help="Inside it is the same: 2%.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the order of turns and cases.")] = 0,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Where every turn goes, as JSON.")] = None,
+    force: Annotated[bool, typer.Option(help="Replace the file of -o.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Decide whether B is slower than A by taking turns: exit 0 no, 1 yes, 2 not comparable, 3 unsure."""
+    from harness import duelling, printing
+    from results.tables import duel_table
+
+    given: dict[str, Any] = {"budget_s": budget, "threshold": threshold, "same": same}
+    ask = duelling.DuelAsk(
+        tuple(words or ("ci",)), (a, b), (impl_a, impl_b), target, seed, output, force,
+        {name: value for name, value in given.items() if value is not None},
+    )  # fmt: skip
+    found = duelling.duel(ask, lambda text: print(text, file=sys.stderr, flush=True))
+    if as_json:
+        printing.print_json("decisions", duelling.decision_rows(found))
+    else:
+        print(duel_table(found.decisions).text())
+    print(f"sampled {found.sampling_s:.0f} s of {found.wall_s:.0f} s; the rest is start-up and checks", file=sys.stderr)
+    raise typer.Exit(found.exit_code)
 
 
 @app.command()

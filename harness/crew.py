@@ -6,6 +6,7 @@ A hang or a death costs the measurement under way and nothing else; the next one
 from __future__ import annotations
 
 import datetime
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ __all__ = ["Crew", "Refused", "failed", "now_utc"]
 
 HELLO_S = 300.0
 """How long opening a target may take: accelerator runtimes need a minute, a shared disk another."""
+NEEDED_PACKAGES = "numpy, msgspec, psutil, py-cpuinfo"
 MARGIN = 2.0
 """A deadline is extended by this many times what the worker says it needs."""
 
@@ -171,7 +173,7 @@ class Crew:
             raise Refused(f"target {name} did not open within {HELLO_S:g} s") from None
         except Died as death:
             self._drop(name)
-            raise Refused(f"target {name} does not open: {death}") from None
+            raise Refused(f"target {name} does not open: {death}{_mend_of(str(death))}") from None
         if event["event"] == "refusal":
             self._drop(name)
             raise Refused(f"target {name} cannot run here: {event['reason']}")
@@ -204,6 +206,14 @@ def failed(step: Step, status: str, reason: str) -> Measurement:
 def now_utc() -> str:
     """The time now as it stands in records."""
     return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _mend_of(death: str) -> str:
+    """What to do about an interpreter that lacks a package that workers need."""
+    missing = re.search(r"No module named '([\w.]+)'", death)
+    if not missing:
+        return ""
+    return f": its interpreter needs {NEEDED_PACKAGES} and the runtime: pip install them there"
 
 
 def _offer(name: str, event: dict[str, Any]) -> Offer:

@@ -51,6 +51,7 @@ def _suites() -> list[dict[str, Any]]:
             "suite": suite.name,
             "cases": len(suite.cases),
             "budget_s": suite.budget_s,
+            "takes": suite.takes or "not measured yet",
             "title": suite.title,
             "answers": suite.answers,
         }
@@ -92,7 +93,7 @@ LISTINGS = {
     "models": Listing(
         _models, ("model", "hidden", "experts", "top-k", "width", "shared", "layers", "total B", "active B")
     ),
-    "suites": Listing(_suites, ("suite", "cases", "budget_s", "title")),
+    "suites": Listing(_suites, ("suite", "cases", "takes", "answers")),
     "workloads": Listing(_workloads, ("workload", "version", "runtimes", "about")),
     "targets": Listing(_targets, ("kind", "own", "class")),
     "implementations": Listing(_implementations, ("workload", "runtime", "implementation", "division")),

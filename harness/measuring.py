@@ -20,10 +20,11 @@ from harness.targets import OutOfMemory, Prepared, Target, Unsupported
 from results.record import Check, Cost, Measurement, Skew, Turn
 from workloads.case import Case
 from workloads.checking import Checker, WrongAnswer
+from workloads.models import model
 from workloads.problem import SLOTS, Problem
 from workloads.registry import Implementation, implementations_of, workload_of
 
-__all__ = ["Bench", "Request", "measure", "one_line"]
+__all__ = ["Attempt", "Bench", "Request", "measure", "one_line"]
 
 Tell = Callable[[dict[str, Any]], None]
 PROGRESS_EVERY_S = 0.25
@@ -70,7 +71,7 @@ class Bench:
 
 def measure(bench: Bench, request: Request, tell: Tell) -> Measurement:
     """Measures one case by one implementation. Never raises for what the case or the target does: see the status."""
-    attempt = _Attempt(bench, request, tell)
+    attempt = Attempt(bench, request, tell)
     try:
         attempt.run()
         attempt.fields["status"] = "ok"
@@ -90,7 +91,7 @@ _STATUS_OF: tuple[tuple[type[BaseException], str], ...] = (
 _ONLY_OK = ("samples_ns", "slots", "calls_per_sample", "turns", "warnings")
 
 
-class _Attempt:
+class Attempt:
     """One way from a case to a measurement; `fields` grows into the record on the way."""
 
     def __init__(self, bench: Bench, request: Request, tell: Tell) -> None:
@@ -100,6 +101,9 @@ class _Attempt:
         self._checker: Checker | None = None
         self._before = False
         self._after: bool | None = None
+        self._check_s = 0.0
+        self.handles: list[Any] = []
+        """Outputs of the first call, until the final check."""
         self._implementation = _find(bench.target, request)
         self.fields: dict[str, Any] = {
             "case": request.case.id,
@@ -113,8 +117,18 @@ class _Attempt:
 
     def run(self) -> None:
         """The whole way. Raises what stops it."""
+        prepared = self.open()
+        try:
+            handles = [*self.handles, *self._sample(prepared)]
+            self.check_after(prepared, handles)
+        finally:
+            prepared.close()
+
+    def open(self) -> Prepared:
+        """Prepares the case and checks slot 0; the caller closes what is returned. Raises what stops it."""
         case, target = self._request.case, self._bench.target
         _refuse(case, target)
+        _refuse_vast_inputs(case)
         self._tell({"event": "phase", "phase": "inputs"})
         problem = self._bench.problem(case)
         self.fields |= _of_problem(problem)
@@ -123,12 +137,14 @@ class _Attempt:
         self._tell({"event": "phase", "phase": "prepare"})
         begin = self._bench.now()
         prepared = target.prepare(problem, self._implementation, copies)
+        self.fields["prepare_ns"] = self._bench.now() - begin
         try:
-            self.fields["prepare_ns"] = self._bench.now() - begin
             self._of_prepared(prepared)
-            self._check_and_sample(problem, prepared)
-        finally:
+            self._check_before(problem, prepared)
+        except BaseException:
             prepared.close()
+            raise
+        return prepared
 
     def failed(self, error: Exception) -> None:
         """Turns what stopped the attempt into status and reason; times of an answer that is not known right are dropped."""
@@ -156,20 +172,17 @@ class _Attempt:
             "sync_per_call": getattr(prepared, "sync_per_call", False),
         }
 
-    def _check_and_sample(self, problem: Problem, prepared: Prepared) -> None:
+    def _check_before(self, problem: Problem, prepared: Prepared) -> None:
         self._tell({"event": "phase", "phase": "check"})
         begin = self._bench.now()
         handle = _complete(prepared, 0)
         self.fields["first_call_ns"] = self._bench.now() - begin
-        checker = self._checker = Checker(problem, problem.case.dtype)
+        self.handles = [handle]
+        self._checker = Checker(problem, problem.case.dtype)
         began_check = time.monotonic()
-        checker.before(prepared.fetch(handle))
+        self._checker.before(prepared.fetch(handle))
         self._before = True
-        check_s = time.monotonic() - began_check
-        handles = [handle, *self._sample(prepared)]
-        self._tell({"event": "phase", "phase": "final check", "needs_s": check_s * 2 * SLOTS})
-        self._check_after(checker, prepared, handles)
-        self._record_check(checker)
+        self._check_s = time.monotonic() - began_check
 
     def _sample(self, prepared: Prepared) -> list[Any]:
         request = self._request
@@ -191,12 +204,17 @@ class _Attempt:
         }
         return warm.handles
 
-    def _check_after(self, checker: Checker, prepared: Prepared, handles: list[Any]) -> None:
+    def check_after(self, prepared: Prepared, handles: list[Any]) -> None:
+        """Every slot once more after timing. `handles` are outputs handed out before: they are poisoned. Raises WrongAnswer."""
+        self._tell({"event": "phase", "phase": "final check", "needs_s": self._check_s * 2 * SLOTS})
+        assert self._checker is not None, "open comes first"
         self._after = False
+        self.handles.clear()
         prepared.poison(handles)
         handles.clear()
-        checker.after(lambda slot: prepared.fetch(_complete(prepared, slot)), secrets.randbits(32))
+        self._checker.after(lambda slot: prepared.fetch(_complete(prepared, slot)), secrets.randbits(32))
         self._after = True
+        self._record_check(self._checker)
 
     def _record_check(self, checker: Checker) -> None:
         passed = self._before and bool(self._after)
@@ -255,6 +273,15 @@ def _refuse(case: Case, target: Target) -> None:
         )
     if reason is not None:
         raise Unsupported(reason)
+
+
+def _refuse_vast_inputs(case: Case) -> None:
+    """Raises TooBig where the ring's hidden states alone, as made on the host, would not fit into its memory."""
+    import psutil
+
+    needed, free = 4 * SLOTS * case.tokens * model(case.model).hidden_size, psutil.virtual_memory().available
+    if needed > free:
+        raise TooBig(f"the hidden states of {SLOTS} slots need {needed} bytes of the host where {free} are free")
 
 
 def _of_problem(problem: Problem) -> dict[str, Any]:

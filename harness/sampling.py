@@ -129,6 +129,19 @@ class Timer:
             ring[slot] = now() - begin
             del handle
 
+    def calls(self, slots: list[int]) -> list[int]:
+        """Durations in ns of one call of each of these slots, each from submit to completion."""
+        submit, now, wait = self._submit, self.now, self._wait
+        durations = [0] * len(slots)
+        for number, slot in enumerate(slots):
+            begin = now()
+            handle = submit(slot)
+            if wait is not None:
+                wait()
+            durations[number] = now() - begin
+            del handle
+        return durations
+
     def window(self, revolutions: int, queued: bool) -> int:
         """Duration in ns of whole revolutions: each call completed before the next, or all queued and waited for once."""
         submit, slots, rounds = self._submit, range(SLOTS), range(revolutions)

@@ -20,6 +20,7 @@ import msgspec
 
 from harness.measuring import Bench, Request, measure, one_line
 from harness.targets import CannotRun, Target, TargetName, open_target
+from harness.turns import Turns
 from workloads.case import Case, UserError
 from workloads.registry import TargetFacts, implementations_of, workload_of
 
@@ -50,6 +51,10 @@ class _Worker:
             "ceilings": self._ceilings,
             "measure": self._measure,
             "release": self._release,
+            "open": self._open,
+            "warm": self._warm,
+            "turn": self._turn,
+            "close": self._close,
         }
 
     def serve(self, request: dict[str, Any]) -> None:
@@ -99,6 +104,23 @@ class _Worker:
         )
         found = measure(self._open_bench(), wanted, self._tell)
         self._tell({"event": "measurement", "measurement": found})
+
+    def _open(self, request: dict[str, Any]) -> None:
+        """Makes a case ready for turns."""
+        wanted = Request(
+            Case.parse(request["case"]), self._target_name, request["implementation"], 0.01, request["budget_s"]
+        )
+        self._turns = Turns(self._open_bench(), wanted, self._tell)
+        self._turns.open()
+
+    def _warm(self, request: dict[str, Any]) -> None:
+        self._turns.warm()
+
+    def _turn(self, request: dict[str, Any]) -> None:
+        self._turns.turn(request["first"], request["samples"], request["revolutions"], request["lead"])
+
+    def _close(self, request: dict[str, Any]) -> None:
+        self._turns.close()
 
     def _release(self, request: dict[str, Any]) -> None:
         """Gives the problem's memory back to the system: the next case may run in another worker."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from functools import lru_cache
 
-__all__ = ["t_quantile"]
+__all__ = ["t_above", "t_quantile"]
 
 _TINY = 1e-300
 _SAME = 1e-13
@@ -30,6 +30,12 @@ def t_quantile(probability: float, degrees: float) -> float:
         middle = (low + high) / 2
         low, high = (middle, high) if _below(middle, degrees) < probability else (low, middle)
     return (low + high) / 2
+
+
+def t_above(t: float, degrees: float) -> float:
+    """Probability of a value above t (of either sign), degrees > 0."""
+    above = _incomplete_beta(degrees / (degrees + t * t), degrees / 2, 0.5) / 2
+    return above if t >= 0 else 1 - above
 
 
 def _below(t: float, degrees: float) -> float:

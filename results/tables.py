@@ -9,14 +9,26 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from results.compare import Comparison, Entry, Pair, SideBySide
+from results.duels import CaseDecision
 from results.figures import change, interval, number, percent, plain_rate, time_text
 from results.metrics import metrics
 from results.record import Measurement
+from results.sparsity import Sparsity
 from results.statistics import Estimate, percentile, samples_needed
 from results.store import RunFile
 from workloads.case import Case
 
-__all__ = ["Column", "Section", "Table", "comparison_table", "label", "show_table", "targets_table"]
+__all__ = [
+    "Column",
+    "Section",
+    "Table",
+    "comparison_table",
+    "duel_table",
+    "label",
+    "show_table",
+    "sparsity_table",
+    "targets_table",
+]
 
 EP_LABEL = "one rank's share of an EP group: compute only, without dispatch and combine"
 DENSE_LABEL = "share over dense replica: the control is not split over the ranks of the group"
@@ -97,6 +109,22 @@ def targets_table(cases: Sequence[SideBySide]) -> Table:
     return Table(title, columns, tuple(rows), notes.texts)
 
 
+def sparsity_table(found: Sequence[Sparsity]) -> Table:
+    """Each layer against the dense FFN of equal active FLOPs on the same target, fastest exact implementations."""
+    notes = _Notes()
+    cases = dict.fromkeys(one.layer.case for one in found)
+    sections = [
+        Section(_heading(case, notes), tuple(_sparsity_row(one, notes) for one in found if one.layer.case == case))
+        for case in cases
+    ]
+    names = ("layer", "dense", "time ratio", "95% interval", "FLOPs ratio")
+    columns = (_text("target"), *map(Column, names))
+    title = (
+        "What sparsity costs: MoE layer over the dense FFN of equal active FLOPs, 1 is the efficiency of a dense layer"
+    )
+    return Table(title, columns, tuple(sections), notes.texts)
+
+
 def comparison_table(comparison: Comparison) -> Table:
     """Each pair with ratio, interval and verdict; the geometric mean is the last section."""
     notes = _Notes()
@@ -111,6 +139,14 @@ def comparison_table(comparison: Comparison) -> Table:
     columns = (_text("target"), _text("implementation"), *map(Column, names), _text("verdict"))
     title = f"{comparison.new} against {comparison.base}: change of time, > 0 is slower"
     return Table(title, columns, tuple(sections), notes.texts)
+
+
+def duel_table(decisions: Sequence[CaseDecision]) -> Table:
+    """Each case with B's change against A, its interval and the verdict."""
+    notes = _Notes()
+    sections = tuple(Section(_heading(one.case, notes), (_duel_row(one, notes),)) for one in decisions)
+    columns = (_text("implementation"), *map(Column, ("change", "interval", "pairs", "turns")), _text("verdict"))
+    return Table("B against A: change of time, > 0 is slower", columns, sections, notes.texts)
 
 
 @dataclass
@@ -180,6 +216,21 @@ def _side_row(entry: Entry, notes: _Notes) -> tuple[str, ...]:
     ratio = entry.ratio
     cells = (number(ratio.value), interval(ratio)) if ratio else ("1", "")
     return (entry.target, entry.implementation or "", time_text(entry.time.ns), *cells)
+
+
+def _sparsity_row(one: Sparsity, notes: _Notes) -> tuple[str, ...]:
+    mark = f" {notes.mark(DENSE_LABEL)}" if Case.parse(one.control.case).ep > 1 else ""
+    times = [time_text(found.ns) for found in (one.layer_time, one.control_time)]
+    return (one.target, *times, number(one.time.value) + mark, interval(one.time), number(one.flops))
+
+
+def _duel_row(one: CaseDecision, notes: _Notes) -> tuple[str, ...]:
+    names = " / ".join(dict.fromkeys(one.implementations))
+    word = f"{one.verdict} {notes.mark(one.reason)}" if one.reason else one.verdict
+    if one.ratio is None:
+        return (names, "", "", "", "", word)
+    low_high = f"{change(one.ratio.low)} .. {change(one.ratio.high)}"
+    return (names, change(one.ratio.value), low_high, str(one.pairs), str(one.turns), word)
 
 
 def _pair_row(pair: Pair, notes: _Notes) -> tuple[str, ...]:

@@ -91,6 +91,50 @@ _TRAITS |= {
     "tiny-llama4": {"router": "sigmoid_topk", "experts_per_token": 1, "weight_on_input": True} | _SHARED,
 }
 
+_TRAITS |= {
+    "tiny-v2": {
+        "router": "softmax_group_max_topk",
+        "num_expert_groups": 4,
+        "topk_groups": 2,
+        "routed_scaling_factor": 16.0,
+    }
+    | _SHARED,
+    "tiny-mistral": {"router": "softmax_group_topk", "norm_topk_prob": True} | _SHARED,
+    "tiny-ernie": {"router": "softmax_bias_topk", "experts_per_token": 2} | _BIASED | _SHARED,
+    "tiny-longcat": {
+        "router": "softmax_bias_topk",
+        "router_bias": True,
+        "experts_per_token": 3,
+        "zero_experts": 8,
+        "zero_expert_kind": "identity",
+        "routed_scaling_factor": 6.0,
+    },
+    "tiny-pangu-pro": {
+        "router": "moge_softmax_group_top1",
+        "num_expert_groups": 4,
+        "experts_per_group_selected": 1,
+        "router_expert_scale": True,
+    }
+    | _SHARED,
+    "tiny-phi": {"router": "sparsemixer", "router_jitter_eps": 0.01, "experts_per_token": 2},
+    "tiny-scout": {"router": "topk_sigmoid", "experts_per_token": 1, "weight_on_input": True} | _SHARED,
+    "tiny-gemma-router": {
+        "router": "softmax_topk",
+        "norm_topk_prob": True,
+        "router_input_norm_eps": 1e-6,
+        "router_expert_scale": True,
+    },
+    "tiny-muse-router": {"router": "sigmoid_bias_topk", "router_logit_scale": 0.1767766952966369} | _BIASED,
+    "tiny-v4-hash": {
+        "router": "sqrtsoftplus_bias_topk",
+        "routed_scaling_factor": 1.5,
+        "hash_layers": 1,
+        "vocab_size": 1000,
+    }
+    | _BIASED
+    | _SHARED,
+}
+
 
 def tiny(name: str, **changes: Any) -> Model:
     """The tiny model of that name, with changes."""

@@ -256,17 +256,20 @@ class Checker:
             raise WrongAnswer(f"{where}: line {int((~np.isfinite(norms)).argmax())} is not finite")
         line, source, weight = routed
         known = self._norms[name]
-        mean = float(np.mean(list(known.values())))
+        mean = float(np.mean(list(known.values()))) if known else 1.0
         square = np.array([known.get(int(one), mean) for one in source]) * weight**2
         predicted = np.sqrt(np.bincount(line, weights=square, minlength=len(found)))
-        ratio = np.maximum(norms / predicted, predicted / np.maximum(norms, 1e-300))
+        nothing = (predicted == 0) & (norms == 0)  # a line without contributions
+        ratio = np.maximum(norms / np.maximum(predicted, 1e-300), predicted / np.maximum(norms, 1e-300))
+        ratio = np.where(nothing, 1.0, ratio)
         self._within(ratio, NORM_FACTOR, f"{where}: norm against the predicted one (or its inverse) of line", None)
 
     def _check_lines(self, where: str, lines: np.ndarray, found: np.ndarray, expected: Expected, name: str) -> _Gains:
         """Elements and gains of the compared lines; returns the gain error of every contribution."""
         parts, reference = expected.contributions[name], expected.values[name]
         scale = np.sqrt(np.bincount(parts.row, weights=(parts.parts**2).mean(axis=1), minlength=len(lines)))
-        error = (np.abs(found - reference) / (np.abs(reference) + scale[:, None])).max(axis=1)
+        allowed = np.maximum(np.abs(reference) + scale[:, None], 1e-300)
+        error = (np.abs(found - reference) / allowed).max(axis=1)
         self.worst.error = max(self.worst.error, float(np.max(error, initial=0.0)))
         self._within(error, self.tolerance.element, f"{where} line", lines)
         gains, spread = gain_errors(parts, found - reference)

@@ -47,7 +47,7 @@ class DenseFfnWorkload:
     """The dense FFN with as many active FLOPs a token as the model's MoE layer."""
 
     name = "dense-ffn"
-    version = 1
+    version = 2
 
     def unsupported(self, case: Case) -> str | None:
         """The sentence that says why the case is not defined or not done; None if it is."""

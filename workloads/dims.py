@@ -76,7 +76,7 @@ _WORK_KEYS = {
     "routed_scaling_factor",
     "router_bias",
     "router_linear_bias",
-    "router_input_norm",
+    "router_input_norm_eps",
     "router_expert_scale",
     "router_logit_scale",
     "router_jitter_eps",
@@ -193,7 +193,8 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     router: Router | None = None
     router_bias: bool = False
     router_linear_bias: bool = False
-    router_input_norm: bool = False
+    router_input_norm_eps: NotNegative = 0.0
+    """Of the RMSNorm of what the gate sees, which is then multiplied by a gain and divided by sqrt(H); 0: there is none."""
     router_expert_scale: bool = False
     router_logit_scale: Positive | None = None
     router_jitter_eps: float = 0.0

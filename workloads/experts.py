@@ -48,28 +48,33 @@ __all__ = [
     "unsupported_experts",
 ]
 
-UNDONE_EXPERT_KEYS = {"zero_experts": "zero-compute experts"}
-
 
 def unsupported_experts(model: Model) -> str | None:
     """Why this model's experts are not done yet; None if they are."""
     if model.activation not in ACTIVATIONS:
         return f"the activation {model.activation!r} of {model.id} is not done yet"
-    undone = [what for key, what in UNDONE_EXPERT_KEYS.items() if getattr(model, key, None)]
-    return f"{model.id} has {undone[0]}, which is not done yet" if undone else None
+    return None
 
 
 # -- weights -------------------------------------------------------------------------------------------------------
 
 
+CLAMP_BITS = 2
+"""Projections of 4 standard deviations: some 3 % of values are beyond a limit of 10, 13 % beyond one of 7."""
+
+
 def ffn_weights(
     name: str, model: Model, inner: int, count: int, seed: int, hidden: int | None = None
 ) -> dict[str, Weight]:
-    """Tiled in and out projections of `count` FFNs of width `inner` on `hidden` (H), as NAME_in and NAME_out."""
+    """Tiled in and out projections of `count` FFNs of width `inner` on `hidden` (H), as NAME_in and NAME_out.
+
+    Where an activation clamps, the in projection is larger by CLAMP_BITS powers of two, so that the limits are met.
+    """
     offsets = integers(stream("offsets", name, model.id, inner, count, seed), 2 * count, BLOCK).tolist()
     hidden, stacked = hidden or model.hidden_size, inner * (2 if model.glu else 1)
+    clamped = CLAMP_BITS if model.activation_limit else 0
     return {
-        f"{name}_in": Tiled(tuple(offsets[:count]), stacked, hidden, scale_for(hidden), seed),
+        f"{name}_in": Tiled(tuple(offsets[:count]), stacked, hidden, scale_for(hidden) - clamped, seed),
         f"{name}_out": Tiled(tuple(offsets[count:]), hidden, inner, scale_for(inner), seed),
     }
 
@@ -80,8 +85,11 @@ def expert_weights(model: Model, local: int, seed: int) -> dict[str, Weight]:
     weights = ffn_weights("experts", model, inner, local, seed, hidden)
     if model.expert_bias:
         source = stream("expert-bias", model.id, local, seed)
-        for name, width in (("experts_in_bias", inner * (2 if model.glu else 1)), ("experts_out_bias", hidden)):
-            values = np.ldexp(bell(source, local * width).astype(np.float32), -12)
+        # Larger projections, and products of them, ask for larger biases.
+        bits = CLAMP_BITS if model.activation_limit else 0
+        stacked = inner * (2 if model.glu else 1)
+        for name, width, scale in (("experts_in_bias", stacked, bits), ("experts_out_bias", hidden, 2 * bits)):
+            values = np.ldexp(bell(source, local * width).astype(np.float32), scale - 12)
             weights[name] = Pinned(values.reshape(local, width))
     if model.expert_norm_eps:
         weights["expert_norm"] = norm_gain("expert_norm", model, hidden, seed)

@@ -12,6 +12,7 @@ models whose experts do not read hidden states (`workloads.passage`) are [R, W],
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -27,12 +28,13 @@ from workloads.routing import (
     draw,
     load_statistics,
     nested_blocks,
+    presets,
     relabel,
     uniform_statistics,
 )
 from workloads.rules import RULES, rule_of
 
-__all__ = ["RoutedInputs", "Slot", "drawn_weights", "group_of", "routed_inputs", "unsupported_routing"]
+__all__ = ["HASH", "RoutedInputs", "Slot", "drawn_weights", "group_of", "routed_inputs", "unsupported_routing"]
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,8 @@ class RoutedInputs:
     gate: Gate
     plan: np.ndarray
     """Base plan of the whole group, [T * ep, k]."""
+    table: np.ndarray | None
+    """[vocabulary, k] int32: the experts of every token id, of a hash layer."""
     slots: list[Slot]
     rows: int
     assignments: int
@@ -62,17 +66,17 @@ class RoutedInputs:
 
 def group_of(model: Model) -> Group:
     """What plans for this model must respect."""
-    grouped = rule_of(model).grouped and (model.num_expert_groups or 1) > 1
-    groups, kept = (model.num_expert_groups or 1, model.topk_groups or 1) if grouped else (1, 1)
-    return Group(model.num_experts, model.experts_per_token, groups, kept)
+    limit, groups, kept = rule_of(model).groups, model.num_expert_groups, model.topk_groups
+    if limit is None or groups == 1:
+        groups, kept = 1, 1
+    elif limit == "each":
+        kept = groups
+    outputs = model.num_experts + model.zero_experts
+    return Group(outputs, model.experts_per_token, groups, kept, model.zero_experts)
 
 
-UNDONE_ROUTER_KEYS = {
-    "router_input_norm": "a norm before its router",
-    "router_expert_scale": "a learned scale per expert in its router",
-    "router_logit_scale": "a scale on its router's logits",
-    "zero_experts": "zero-compute experts",
-}
+HASH = "hash"
+"""The variant of a layer whose experts a frozen table of token ids selects."""
 
 
 def unsupported_routing(case: Case, model: Model) -> str | None:
@@ -81,17 +85,36 @@ def unsupported_routing(case: Case, model: Model) -> str | None:
         return f"{model.id} is a dense model: it has no router"
     if model.router not in RULES:
         return f"the routing rule {model.router!r} of {model.id} is not done yet"
-    undone = [what for key, what in UNDONE_ROUTER_KEYS.items() if getattr(model, key, None)]
-    if undone:
-        return f"{model.id} has {undone[0]}, which is not done yet"
     if Profile.parse(case.routing) is None:
-        return f"the routing profile {case.routing!r} is not done yet: balanced, uniform and zipfA are"
-    if model.num_experts > model.hidden_size:
+        known = ", ".join(f"trace-{name}" for name in presets())
+        return f"there is no routing profile {case.routing!r}: balanced, uniform, zipfA, powerA and {known} are"
+    if model.num_experts + model.zero_experts > model.hidden_size:
         return f"planting needs at most as many experts as hidden dims; {model.id} has {model.num_experts}"
+    if model.zero_experts and model.zero_expert_kind != "identity":
+        return f"zero-compute experts of kind {model.zero_expert_kind!r} of {model.id} are not done yet"
+    return _unsupported_groups(case, model) or _unsupported_hash(case, model)
+
+
+def _unsupported_groups(case: Case, model: Model) -> str | None:
+    rule, group = rule_of(model), group_of(model)
+    if rule.groups == "two highest" and rule.score == "logit" and group.groups > 1:
+        return f"planting against {model.router!r} with {group.groups} groups is not done yet"
+    if case.routing == "balanced" and group.per_token % group.kept_groups:
+        return f"balanced routing of {group.per_token} experts over {group.kept_groups} groups is not defined: write uniform"
     try:
-        nested_blocks(model.num_experts, case.ep, group_of(model).groups)
+        nested_blocks(model.num_experts, case.ep, group.groups)
     except ValueError as error:
         return str(error)
+    return None
+
+
+def _unsupported_hash(case: Case, model: Model) -> str | None:
+    if HASH not in case.variants:
+        return None
+    if not model.hash_layers:
+        return f"{model.id} has no hash layers: leave +{HASH} out"
+    if SLOTS * case.tokens > model.vocab_size:
+        return f"a ring of {case.tokens} tokens has more of them than the {model.vocab_size} that {model.id} knows"
     return None
 
 
@@ -101,28 +124,39 @@ def routed_inputs(case: Case, model: Model, with_rows: bool) -> RoutedInputs:
     assert profile is not None, "the workload must have refused this profile"
     plan = draw(profile, group, case.tokens * case.ep, (case.seed,))
     rank = _measured_rank(plan, model.num_experts, case)
-    gate = gate_of(
-        model.num_experts, model.hidden_size, bool(model.router_bias), bool(model.router_linear_bias), case.seed
-    )
-    maker = _SlotMaker(case, model, gate, group, plan, rank)
+    gate = gate_of(model, case.seed)
+    table = _hash_table(case, model, group) if HASH in case.variants else None
+    maker = _SlotMaker(case, model, gate, group, plan, rank, table)
     slots = [maker.slot(number, with_rows and case.ep > 1) for number in range(SLOTS)]
     local = plan[plan // (model.num_experts // case.ep) == rank]
     rows = int((plan // (model.num_experts // case.ep) == rank).any(axis=1).sum())
     skew = _skew(plan, group, case) | {"distinct_experts": len(np.unique(local))}
-    return RoutedInputs(gate, plan, slots, rows, len(local), len(np.unique(local)), skew)
+    return RoutedInputs(gate, plan, table, slots, rows, len(local), len(np.unique(local)), skew)
 
 
 def _measured_rank(plan: np.ndarray, experts: int, case: Case) -> int:
     """The rank with the most assignments (ties: lowest), or the median one."""
-    load = np.bincount(plan.ravel() // (experts // case.ep), minlength=case.ep)
+    load = np.bincount(plan[plan < experts] // (experts // case.ep), minlength=case.ep)
     order = np.argsort(-load, kind="stable")
     return int(order[0] if case.rank == "max" else order[case.ep // 2])
 
 
 def _skew(plan: np.ndarray, group: Group, case: Case) -> dict[str, Any]:
-    found = load_statistics(plan, group.experts, case.ep)
+    found = load_statistics(plan, group.real, case.ep)
     expert, rank = uniform_statistics(group, len(plan), case.ep)
     return {**found.__dict__, "uniform_hotspot_ratio": expert, "uniform_rank_hotspot_ratio": rank}
+
+
+def _hash_table(case: Case, model: Model, group: Group) -> np.ndarray:
+    """[vocabulary, k] int32: uniform draws; slots write the rows of their own tokens' ids."""
+    return draw(Profile("uniform"), group, model.vocab_size, ("hash table", case.seed))
+
+
+@lru_cache(maxsize=4)
+def _own_ids(case: Case, model: Model) -> np.ndarray:
+    """[16, T]: the token ids of every slot's own tokens, all different."""
+    order = permutation(stream("token ids", model.id, case.tokens, case.seed), model.vocab_size)
+    return order[: SLOTS * case.tokens].reshape(SLOTS, case.tokens)
 
 
 @dataclass(frozen=True)
@@ -133,31 +167,54 @@ class _SlotMaker:
     group: Group
     plan: np.ndarray
     rank: int
+    table: np.ndarray | None
 
     def slot(self, number: int, with_rows: bool) -> Slot:
-        label = (self.model.id, self.case.routing, self.case.tokens, self.case.ep, self.case.seed, number)
+        label: tuple[object, ...] = (
+            self.model.id,
+            self.case.routing,
+            self.case.tokens,
+            self.case.ep,
+            self.case.seed,
+            number,
+        )
         source = stream("slot", *label)
-        blocks = nested_blocks(self.group.experts, self.case.ep, self.group.groups)
-        names = relabel(source, self.group.experts, blocks)
+        real = self.group.real
+        names = relabel(source, real, nested_blocks(real, self.case.ep, self.group.groups))
+        if self.group.zero:
+            names = np.concatenate([names, real + permutation(source, self.group.zero)])
         plan = names[self.plan][permutation(source, len(self.plan))].astype(np.int32)
-        width = self.group.experts // self.case.ep
+        width = real // self.case.ep
         rank = int(names[self.rank * width] // width)
         own = slice(rank * self.case.tokens, (rank + 1) * self.case.tokens)
-        tokens = plant(self.gate, rule_of(self.model), self.group, plan[own], label)
-        ids, weights = selected(self.gate, self.model, tokens)
-        if (np.sort(ids, axis=1) != np.sort(plan[own], axis=1)).any():
-            raise ArithmeticError(f"planting failed for {self.case.id}: the float64 router does not select the plan")
-        inputs = {"tokens": tokens}
+        inputs, ids, weights = self._own(number, plan[own], label)
+        tokens = inputs["tokens"]
         if with_rows:
             inputs |= self._rows(plan, rank, own, tokens, label)
         return Slot(inputs, ids, weights)
+
+    def _own(
+        self, number: int, plan: np.ndarray, label: tuple[object, ...]
+    ) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
+        """(inputs, ids, weights) of the own tokens [T], whose plan the router selects, or a table by their token ids."""
+        if self.table is not None:
+            wanted = _own_ids(self.case, self.model)[number]
+            self.table[wanted] = plan
+            noise = hidden_noise(len(plan), self.model.hidden_size, ("hashed", *label)).astype(np.float32)
+            ids, weights = selected(self.gate, self.model, noise, plan.astype(np.int64))
+            return {"tokens": noise, "input_ids": wanted.astype(np.int32)}, ids, weights
+        tokens = plant(self.gate, self.model, self.group, plan, label)
+        ids, weights = selected(self.gate, self.model, tokens)
+        if (np.sort(ids, axis=1) != np.sort(plan, axis=1)).any():
+            raise ArithmeticError(f"planting failed for {self.case.id}: the float64 router does not select the plan")
+        return {"tokens": tokens}, ids, weights
 
     def _rows(
         self, plan: np.ndarray, rank: int, own: slice, tokens: np.ndarray, label: tuple[object, ...]
     ) -> dict[str, np.ndarray]:
         """Rows of the measured rank: own tokens' hidden states are the planted ones, foreign ones are noise."""
         source = stream("rows", *label)
-        width = self.group.experts // self.case.ep
+        width = self.group.real // self.case.ep
         here = plan // width == rank
         sent = np.flatnonzero(here.any(axis=1))
         sent = sent[permutation(source, len(sent))]

@@ -11,6 +11,10 @@ enters before dispatch and leaves after combine, both on its own rank. So at ep 
 what the own tokens send, and `exit` [T, H], the way out of pinned sums `combined` [T, W], which stand for what combine
 brings; rows and `partial` are [R, W] then, and the rows are pinned noise, the own tokens' among them: entries are outputs.
 
+Identity experts (LongCat-Flash) are on no rank: a token's own rank adds w x for them, at ep > 1 in the output `zero` [T, H].
+
+`moe-layer+hash`, the first layers of DeepSeek-V4: `input_ids` [T] in too, by which a table selects (`workloads.router`).
+
 Useful FLOPs: 2 * m * W * I * assignments + 2 * m * H * I_shared * T + 2 * H * E * T + 4 * H * W_latent * T; m = 3 matrices, 2
 without a gate.
 """
@@ -36,7 +40,7 @@ from workloads.experts import (
     torch_sorted,
     unsupported_experts,
 )
-from workloads.inputs import RoutedInputs, routed_inputs, unsupported_routing
+from workloads.inputs import HASH, RoutedInputs, routed_inputs, unsupported_routing
 from workloads.models import Model, check_share, model
 from workloads.parameters import expert_parameters
 from workloads.passage import (
@@ -59,6 +63,7 @@ from workloads.problem import (
     ENTRY,
     EXIT,
     SHARED,
+    ZERO,
     Contribution,
     Cost,
     Expected,
@@ -97,12 +102,12 @@ class MoeLayerWorkload:
     """The main workload."""
 
     name = "moe-layer"
-    version = 1
+    version = 2
 
     def unsupported(self, case: Case) -> str | None:
         """The sentence that says why the case is not defined or not done; None if it is."""
-        if case.variants:
-            return f"the variant {case.variants[0]!r} of {self.name} is not done yet"
+        if set(case.variants) - {HASH}:
+            return f"the variant {case.variants[-1]!r} of {self.name} is not done yet: {HASH} is"
         if case.dtype not in DTYPE_BYTES or case.dtype == "tf32":
             return f"the dtype {case.dtype!r} of {self.name} is not done yet"
         about = model(case.model)
@@ -114,7 +119,7 @@ class MoeLayerWorkload:
         check_share(about, case.ep)
         made = _with_combined(case, about, routed_inputs(case, about, with_rows=True))
         sizes = _sizes(case, about, made)
-        weights = router_weights(made.gate) | layer_weights(about, sizes.local_experts, case.seed)
+        weights = router_weights(made.gate, made.table) | layer_weights(about, sizes.local_experts, case.seed)
         return layer_problem(case, about, made, weights)
 
 
@@ -162,7 +167,9 @@ def _sizes(case: Case, about: Model, made: RoutedInputs) -> Sizes:
     return Sizes(
         tokens=case.tokens,
         hidden=about.hidden_size,
-        num_experts=about.num_experts,
+        num_experts=about.num_experts + about.zero_experts,
+        zero_experts=about.zero_experts,
+        hashed=HASH in case.variants,
         experts_per_token=about.experts_per_token,
         rows=made.rows if case.ep > 1 else case.tokens,
         assignments=made.assignments,
@@ -182,6 +189,7 @@ def _outputs(case: Case, about: Model, sizes: Sizes) -> dict[str, tuple[int, ...
     outputs["partial"] = (sizes.rows, sizes.expert_hidden)
     outputs |= {"entry": (sizes.tokens, sizes.expert_hidden)} if has_entry(about) else {}
     outputs |= {"exit": hidden} if has_exit(about) else {}
+    outputs |= {"zero": hidden} if about.zero_experts else {}
     return outputs | ({"shared": hidden} if sizes.shared_inner else {})
 
 
@@ -208,6 +216,7 @@ def _moved_values(case: Case, about: Model, sizes: Sizes) -> int:
     if case.ep == 1:
         return hidden
     own = (inside if has_entry(about) else 0) + (inside + hidden if has_exit(about) else 0)
+    own += hidden if about.zero_experts else 0
     return 2 * sizes.rows * sizes.expert_hidden + own + (hidden if sizes.shared_inner else 0)
 
 
@@ -249,6 +258,7 @@ class _Reference:
         outputs: dict[str, tuple[str, Callable[[Chosen], Contribution]]] = {"partial": ("rows", self._routed)}
         outputs |= {"entry": ("tokens", self._entry)} if has_entry(self.model) else {}
         outputs |= {"exit": ("combined", self._exit)} if has_exit(self.model) else {}
+        outputs |= {"zero": ("tokens", self._zero)} if self.model.zero_experts else {}
         return outputs | ({"shared": ("tokens", self._shared)} if "shared_in" in self.weights else {})
 
     def _chosen(self, output: str, slot: int, lines: Lines) -> tuple[int, np.ndarray]:
@@ -277,6 +287,8 @@ class _Reference:
         x = self._input("tokens", chosen)
         inside = self._experts(enter_reference(self.weights, self.model, x), chosen)
         parts = leave_parts(self.weights, self.model, inside, len(x))
+        if self.model.zero_experts:
+            parts = _joined(parts, self._zero(chosen))
         return _joined(parts, self._shared(chosen)) if "shared_in" in self.weights else parts
 
     def _routed(self, chosen: Chosen) -> Contribution:
@@ -291,6 +303,18 @@ class _Reference:
         x = self._input("tokens", chosen)
         return _always(SHARED, shared_reference(self.weights, self.model, x), shared_factor(self.weights, x))
 
+    def _zero(self, chosen: Chosen) -> Contribution:
+        """w x of all identity experts of a token together, for tokens that have one."""
+        x = self._input("tokens", chosen)
+        weight = np.concatenate([self._zero_weights(slot)[lines] for slot, lines in chosen])
+        row = np.flatnonzero(weight)
+        return Contribution(row, np.full(len(row), ZERO), weight[row], weight[row, None] * x[row])
+
+    def _zero_weights(self, slot: int) -> np.ndarray:
+        """[T]: the weights of each own token's identity experts, summed."""
+        made = self.made.slots[slot]
+        return np.asarray(np.where(made.ids >= self.model.num_experts, made.weights, 0.0).sum(axis=1))
+
     def _entry(self, chosen: Chosen) -> Contribution:
         return _always(ENTRY, enter_reference(self.weights, self.model, self._input("tokens", chosen)))
 
@@ -303,27 +327,36 @@ class _Reference:
     def _assigned(self, slot: int) -> tuple[np.ndarray, np.ndarray]:
         """Local ids and weights of the lines that go through experts."""
         made = self.made.slots[slot]
-        return (made.inputs["row_ids"], made.inputs["row_weights"]) if self.share else (made.ids, made.weights)
+        if self.share:
+            return made.inputs["row_ids"], made.inputs["row_weights"]
+        return np.where(made.ids < self.model.num_experts, made.ids, -1), made.weights
 
     def _sizes_of_parts(self, slot: int, output: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(line, source, weight) of every contribution to a whole output."""
         tokens = self.made.slots[slot].inputs["tokens"]
-        line = np.arange(len(tokens))
-        factor = shared_factor(self.weights, tokens) if output in ("y", "shared") else np.ones(len(line))
+        factor = shared_factor(self.weights, tokens) if output in ("y", "shared") else np.ones(len(tokens))
+        if output == "zero":
+            return _from_source(ZERO, self._zero_weights(slot))
         if output not in ("y", "partial"):
-            return line, np.full(len(line), {"shared": SHARED, "entry": ENTRY, "exit": EXIT}[output]), factor
+            return _from_source({"shared": SHARED, "entry": ENTRY, "exit": EXIT}[output], factor)
         ids, weights = self._assigned(slot)
         row, column = np.nonzero(ids >= 0)
         follows = sizes_follow(self.model, weights[row, column].astype(np.float64))
         if output == "y" and self.model.exit_norm_eps:
             follows = leave_weights(row, follows, len(ids))
-        if output == "partial" or "shared_in" not in self.weights:
-            return row, ids[row, column], follows
-        always = (line, np.full(len(line), SHARED), factor)
-        line, source, weight = (
-            np.concatenate(pair) for pair in zip((row, ids[row, column], follows), always, strict=True)
-        )
+        found = [(row, ids[row, column], follows)]
+        if output == "y" and self.model.zero_experts:
+            found.append(_from_source(ZERO, self._zero_weights(slot)))
+        if output == "y" and "shared_in" in self.weights:
+            found.append(_from_source(SHARED, factor))
+        line, source, weight = (np.concatenate(parts) for parts in zip(*found, strict=True))
         return line, source, weight
+
+
+def _from_source(source: int, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(line, source, weight) of a branch, for the lines where its weight [lines] is not 0."""
+    line = np.flatnonzero(weight)
+    return line, np.full(len(line), source), weight[line]
 
 
 def _always(source: int, values: np.ndarray, weight: np.ndarray | None = None) -> Contribution:
@@ -350,13 +383,17 @@ def build_torch_layer(problem: Problem, on: Any, experts: Any) -> Built:
     act = TorchActivation(about)
     slots = [(on.inputs(slot), on.weights(slot)) for slot in range(len(problem.ring))]
     share, shared = problem.case.ep > 1, problem.sizes.shared_inner > 0
-    entry, leaving = has_entry(about), has_exit(about)
+    entry, leaving, zero = has_entry(about), has_exit(about), bool(about.zero_experts)
 
     def call(slot: int) -> dict[str, Tensor]:
         inputs, weights = slots[slot]
         tokens = inputs["tokens"]
-        ids, shares = route(tokens, weights)
+        ids, shares = route(inputs, weights)
         outputs = {"ids": ids, "weights": shares}
+        if zero:
+            identity = ids >= about.num_experts
+            outputs["zero"] = tokens * (shares * identity).sum(dim=1, keepdim=True).to(tokens.dtype)
+            ids = ids.masked_fill(identity, -1).int()  # padding, as in an EP share's ids
         if shared:
             outputs["shared"] = branch(tokens, weights, act)
         if share:
@@ -367,8 +404,10 @@ def build_torch_layer(problem: Problem, on: Any, experts: Any) -> Built:
             outputs["partial"] = run(inputs["rows"], inputs["row_ids"], inputs["row_weights"], weights, act)
             return outputs
         y = torch_leave(about, run(torch_enter(about, tokens, weights), ids, shares, weights, act), weights)
-        outputs["y"] = y.add_(outputs.pop("shared")) if shared else y
-        return outputs
+        for branch_output in ("shared", "zero"):
+            if branch_output in outputs:
+                y = y.add_(outputs.pop(branch_output))
+        return outputs | {"y": y}
 
     return Built(call, () if problem.case.dtype == "fp32" else CASTS)
 
@@ -391,12 +430,28 @@ def build_onnx(about: Model, sizes: Sizes, graph: Graph) -> None:
     graph.output(ids, "ids", routed, "int64")
     graph.output(shares, "weights", routed, "fp32")
     shared = onnx_shared(graph, tokens, sizes, about)
-    if sizes.local_experts < sizes.num_experts:
+    zero = _onnx_zero(graph, tokens, ids, shares, sizes) if sizes.zero_experts else None
+    if sizes.is_share:
         _onnx_share(graph, tokens, sizes, about, shared)
+        if zero:
+            graph.output(zero, "zero", (sizes.tokens, sizes.hidden), graph.dtype)
         return
+    if zero:
+        real = graph.node("Less", ids, graph.constant(np.int64(sizes.real_experts)))
+        ids = graph.node("Where", real, ids, graph.constant(np.int64(-1)))
     s = onnx_experts(graph, onnx_enter(graph, tokens, sizes, about), ids, shares, sizes, about)
     y = onnx_leave(graph, s, sizes, about)
-    graph.output(graph.node("Add", y, shared) if shared else y, "y", (sizes.tokens, sizes.hidden), graph.dtype)
+    for branch in (shared, zero):
+        y = graph.node("Add", y, branch) if branch else y
+    graph.output(y, "y", (sizes.tokens, sizes.hidden), graph.dtype)
+
+
+def _onnx_zero(graph: Graph, tokens: str, ids: str, shares: str, sizes: Sizes) -> str:
+    """w x of all identity experts of a token together: [T, H]."""
+    identity = graph.node("GreaterOrEqual", ids, graph.constant(np.int64(sizes.real_experts)))
+    counted = graph.node("Where", identity, shares, graph.scalar(0.0, "fp32"))
+    factor = graph.node("ReduceSum", counted, graph.constant([1]), keepdims=1)
+    return graph.node("Mul", tokens, factor if graph.dtype == "fp32" else graph.cast(factor, graph.dtype))
 
 
 def _onnx_share(graph: Graph, tokens: str, sizes: Sizes, about: Model, shared: str | None) -> None:

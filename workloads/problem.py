@@ -25,6 +25,7 @@ __all__ = [
     "SHARED",
     "SLOTS",
     "SOURCE_NAMES",
+    "ZERO",
     "Contribution",
     "Cost",
     "Expected",
@@ -39,10 +40,15 @@ SLOTS = 16
 DTYPE_BYTES = {"fp32": 4, "tf32": 4, "bf16": 2, "fp16": 2}
 """Bytes of one stored value of a case's dtype."""
 
-SHARED, ENTRY, EXIT = -1, -2, -3
-"""Sources of contributions that are no local expert: the shared branch (or the one dense FFN), and the way of own tokens into
-the routed experts and out of them."""
-SOURCE_NAMES = {SHARED: "the shared expert", ENTRY: "the way into the experts", EXIT: "the way out of the experts"}
+SHARED, ENTRY, EXIT, ZERO = -1, -2, -3, -4
+"""Sources of contributions that are no local expert: the shared branch (or the one dense FFN), the way of own tokens into the
+routed experts and out of them, and all identity experts of a token together."""
+SOURCE_NAMES = {
+    SHARED: "the shared expert",
+    ENTRY: "the way into the experts",
+    EXIT: "the way out of the experts",
+    ZERO: "the identity experts",
+}
 
 Lines = Mapping[str, np.ndarray] | None
 """Output name → line numbers wanted; None for all lines of all outputs."""
@@ -158,7 +164,7 @@ def input_digest(weights: dict[str, Weight], ring: list[dict[str, np.ndarray]], 
             add(name, np.array([*weight.offsets, weight.rows, weight.columns, weight.scale]), "<i8")
             add("block", pinned.block(weight.seed, "weights"), "<i2")
         else:
-            add(name, weight.values, "<f4")
+            add(name, weight.values, "<i4" if weight.values.dtype == np.int32 else "<f4")
     if plan is not None:
         add("plan", plan, "<i4")
     for slot, inputs in enumerate(ring):

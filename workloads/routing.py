@@ -8,12 +8,15 @@ integer arithmetic on Philox streams, so a plan is the same on every machine.
 from __future__ import annotations
 
 import re
+import tomllib
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import cache
+from pathlib import Path
 
 import numpy as np
 
-from workloads.pinned import permutation, stream
+from workloads.pinned import integers, permutation, stream
 
 __all__ = [
     "Group",
@@ -22,10 +25,12 @@ __all__ = [
     "draw",
     "load_statistics",
     "nested_blocks",
+    "presets",
     "relabel",
     "uniform_statistics",
 ]
 
+_PRESETS = Path(__file__).resolve().parent.parent / "seeds" / "routing" / "presets.toml"
 TOTAL_WEIGHT = 1 << 31
 UNIFORM_DRAWS = 4
 """Uniform plans drawn to say what plain chance gives."""
@@ -33,17 +38,25 @@ UNIFORM_DRAWS = 4
 
 @dataclass(frozen=True)
 class Group:
-    """What a plan must respect: E, k, the expert groups that the rule limits tokens to, and how many are kept."""
+    """What a plan must respect: E, k, the expert groups that the rule limits tokens to, and how many are kept; the last `zero`
+    of the E are identity experts, which are on no rank."""
 
     experts: int
     per_token: int
     groups: int = 1
     kept_groups: int = 1
+    zero: int = 0
+
+    @property
+    def real(self) -> int:
+        """Experts that compute."""
+        return self.experts - self.zero
 
 
 @dataclass(frozen=True)
 class Profile:
-    """How popular experts are: `balanced`, `uniform` or `zipfA` (popularity of rank r is r ** -A)."""
+    """How popular experts are: `balanced`, `uniform`, `zipfA` (popularity of rank r is r ** -A), `powerA` (popularities drawn
+    from the density x ** -A on [1, 0.8 N]) or `trace-NAME` (one of these with a parameter that was fitted to real routing)."""
 
     kind: str
     exponent: str = "0"
@@ -53,14 +66,40 @@ class Profile:
         """The profile of a routing segment; None if it is not done."""
         if text in ("balanced", "uniform"):
             return cls(text)
-        match = re.fullmatch(r"zipf(\d+(?:\.\d+)?)", text)
-        return cls("zipf", match[1]) if match else None
+        if text.startswith("trace-"):
+            fitted = presets().get(text.removeprefix("trace-"))
+            return cls.parse(fitted["profile"]) if fitted else None
+        match = re.fullmatch(r"(zipf|power)(\d+(?:\.\d+)?)", text)
+        return cls(match[1], match[2]) if match else None
 
-    def popularity(self, experts: int) -> np.ndarray:
-        """Integer weights [E] by popularity rank, at least 1 each; exact decimal powers, no libm."""
-        raw = [Decimal(rank) ** -Decimal(self.exponent) for rank in range(1, experts + 1)]
+    def popularity(self, source: np.random.Philox, experts: int, tokens: int) -> np.ndarray:
+        """Integer weights [E], at least 1 each; exact decimal powers, no libm. `source` draws those of `power`."""
+        if self.kind == "power":
+            raw = _power_law(integers(source, experts, 1 << 30), Decimal(self.exponent), tokens)
+        else:
+            raw = [Decimal(rank) ** -Decimal(self.exponent) for rank in range(1, experts + 1)]
         total = sum(raw)
         return np.array([max(1, int(w / total * TOTAL_WEIGHT)) for w in raw], dtype=np.int64)
+
+
+POWER_REACH = Decimal("0.8")
+"""The largest load of the power law, as a share of the tokens (aiconfigurator's sampler, seeds/routing/presets.toml)."""
+
+
+def _power_law(draws: np.ndarray, exponent: Decimal, tokens: int) -> list[Decimal]:
+    """Loads drawn from the density x ** -A on [1, 0.8 N] by its inverse distribution function, for draws in [0, 2**30)."""
+    last = max(POWER_REACH * tokens, Decimal(2))
+    shares = [(Decimal(int(one)) + Decimal("0.5")) / (1 << 30) for one in draws]
+    if exponent == 1:
+        return [last**share for share in shares]
+    power = 1 - exponent
+    return [(1 + share * (last**power - 1)) ** (1 / power) for share in shares]
+
+
+@cache
+def presets() -> dict[str, dict[str, str]]:
+    """Name → what was fitted to real routing (`profile`) and by whom (`source`): seeds/routing/presets.toml."""
+    return tomllib.loads(_PRESETS.read_text(encoding="utf-8"))
 
 
 def draw(profile: Profile, group: Group, tokens: int, seed: tuple[object, ...]) -> np.ndarray:
@@ -70,7 +109,7 @@ def draw(profile: Profile, group: Group, tokens: int, seed: tuple[object, ...]) 
     if profile.kind == "balanced":
         return _deal_plan(source, group, tokens)
     weights = np.empty(group.experts, dtype=np.int64)
-    weights[permutation(source, group.experts)] = profile.popularity(group.experts)
+    weights[permutation(source, group.experts)] = profile.popularity(source, group.experts, tokens)
     return _draw_plan(source, group, tokens, weights)
 
 
@@ -186,8 +225,8 @@ class LoadStatistics:
 
 
 def load_statistics(plan: np.ndarray, experts: int, ep: int) -> LoadStatistics:
-    """Statistics of a plan [N, k] over all E experts and `ep` ranks, empty ones included."""
-    load = np.bincount(plan.ravel(), minlength=experts)
+    """Statistics of a plan [N, k] over the E experts that compute and `ep` ranks, empty ones included."""
+    load = np.bincount(plan.ravel(), minlength=experts)[:experts]
     ranks = load.reshape(ep, -1).sum(axis=1)
     mean = float(load.mean())
     return LoadStatistics(
@@ -204,6 +243,6 @@ def load_statistics(plan: np.ndarray, experts: int, ep: int) -> LoadStatistics:
 def uniform_statistics(group: Group, tokens: int, ep: int) -> tuple[float, float]:
     """(expert, rank) hotspot ratio that uniform random routing of as many tokens gives, mean of a few pinned draws."""
     plans = (draw(Profile("uniform"), group, tokens, ("chance", i)) for i in range(UNIFORM_DRAWS))
-    found = [load_statistics(plan, group.experts, ep) for plan in plans]
+    found = [load_statistics(plan, group.real, ep) for plan in plans]
     expert = sum(one.hotspot_ratio for one in found) / UNIFORM_DRAWS
     return expert, sum(one.rank_hotspot_ratio for one in found) / UNIFORM_DRAWS

@@ -60,6 +60,7 @@ def _whole(case: Case, about: Model, number: int, slot: Slot) -> Slot:
     """The rows of a whole layer: its tokens, with the planned ids."""
     label = (about.id, case.routing, case.tokens, case.ep, case.seed, number)
     rows, ids = slot.inputs["tokens"], np.sort(slot.ids, axis=1).astype(np.int32)
+    ids = np.where(ids < about.num_experts, ids, -1).astype(np.int32)  # identity experts are no rows' business
     if has_entry(about):
         rows = hidden_noise(case.tokens, about.moe_latent_size or about.hidden_size, ("entered", *label))
     weights = drawn_weights(stream("row-weights", *label), ids, about)

@@ -26,6 +26,20 @@ class Sizes:
     """What routed experts read and write, where that is not H."""
     matrices: int = 3
     """Of one FFN: gate, up and down; 2 without a gate."""
+    zero_experts: int = 0
+    """Identity experts, the last of the E; on no rank."""
+    hashed: bool = False
+    """Whether a table of token ids selects the experts."""
+
+    @property
+    def real_experts(self) -> int:
+        """Experts that compute, of the whole group."""
+        return self.num_experts - self.zero_experts
+
+    @property
+    def is_share(self) -> bool:
+        """Whether this rank has some of the experts only."""
+        return self.local_experts < self.real_experts
 
     def width(self, name: str) -> int:
         """Inner width of the FFN stack `experts`, `shared` or `dense`."""

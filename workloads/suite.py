@@ -2,6 +2,7 @@
 
 title = "..."              what it is, for the list of suites
 answers = "..."            the question that it answers
+takes = "..."              how long it took, and where (optional)
 budget_s = 2.0             seconds of sampling per case, target and implementation (optional)
 processes = 5              processes per target (optional, 1)
 implementations = ["..."]  only these (optional)
@@ -48,6 +49,7 @@ class Suite:
     title: str
     answers: str
     cases: tuple[Case, ...]
+    takes: str | None = None
     budget_s: float | None = None
     processes: int = 1
     implementations: tuple[str, ...] | None = None
@@ -72,6 +74,7 @@ class _Table(msgspec.Struct, forbid_unknown_fields=True):
 class _File(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     title: str
     answers: str
+    takes: str | None = None
     cases: Annotated[list[_Table], msgspec.Meta(min_length=1)]
     budget_s: Annotated[float, msgspec.Meta(gt=0)] | None = None
     processes: Annotated[int, msgspec.Meta(ge=1)] = 1
@@ -137,6 +140,7 @@ def _read(path: Path, shown: str) -> Suite:
         title=content.title,
         answers=content.answers,
         cases=tuple(cases),
+        takes=content.takes,
         budget_s=content.budget_s,
         processes=content.processes,
         implementations=content.implementations,

@@ -29,7 +29,8 @@ def scale_for(fan_in: int) -> int:
 
 @dataclass(frozen=True)
 class Pinned:
-    """A small weight, held as its float32 values; `fp32` ones stay float32 in every dtype (gates and router biases)."""
+    """A small weight, held as its float32 values; `fp32` ones stay as they are in every dtype: gates and router biases, and
+    tables of int32."""
 
     values: np.ndarray
     fp32: bool = False

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from harness.targets import CannotRun
 from workloads.problem import DTYPE_BYTES, Problem
 
 __all__ = [
@@ -16,10 +18,12 @@ __all__ = [
     "cpu_threads",
     "free_bytes",
     "give_back_memory",
+    "threads_of",
     "working_bytes",
 ]
 
 HOST_CLOCK = "host perf_counter_ns, submit to completion"
+MOST_THREADS = 4096
 RESERVE_BYTES = 512 << 20
 """Left to everybody else when the pre-flight asks what is free."""
 
@@ -34,6 +38,14 @@ def cache_bytes() -> int:
 def cpu_threads() -> int:
     """CPUs this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def threads_of(options: Mapping[str, str]) -> int:
+    """The option `threads` of a target, else all CPUs. Raises CannotRun for what is no count."""
+    text = options.get("threads", str(cpu_threads()))
+    if not text.isdecimal() or not 0 < int(text) <= MOST_THREADS:
+        raise CannotRun(f"threads={text} is no count of threads: write for instance ?threads=4")
+    return int(text)
 
 
 def free_bytes() -> int:

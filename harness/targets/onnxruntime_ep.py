@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import math
 import os
+import re
 import tempfile
 import time
 import warnings
@@ -45,7 +46,7 @@ MENDS = {
     "rocm": "install a ROCm build of ONNX Runtime in an environment of its own and name it: ort:rocm@ENV",
 }
 OWN_OPTIONS = ("threads", "spinning")
-ELEMENT: dict[str, Any] = {"fp32": np.dtype(np.float32), "fp16": np.dtype(np.float16)}
+ELEMENT: dict[str, Any] = {"fp32": np.dtype(np.float32), "fp16": np.dtype(np.float16), "int32": np.dtype(np.int32)}
 BF16_NAN = 0x7FC0
 CEILING_S = 0.25
 
@@ -58,11 +59,15 @@ class OnnxRuntimeTarget:
     def __init__(self, name: TargetName) -> None:
         self._kind, _, index = name.device.lower().partition(":")
         options = dict(name.options)
-        self._threads = int(options.pop("threads", host.cpu_threads()))
+        self._threads = host.threads_of(options)
+        options.pop("threads", None)
         self._spinning = options.pop("spinning", "0" if os.environ.get("MOEMARK_SHARED_HOST") else "1") != "0"
         if index:
             options["device_id"] = index
         self._provider = _find_provider(self._kind)
+        if self._kind == "cpu" and options:  # the CPU provider takes any option and heeds none
+            known = ", ".join(OWN_OPTIONS)
+            raise CannotRun(f"ort:cpu has no option {sorted(options)[0]!r}: there are {known}")
         self._options = options
         self._on_cpu = self._kind == "cpu"
         if self._spinning:
@@ -124,7 +129,7 @@ class OnnxRuntimeTarget:
             text = _first_line(error)
             if "bad allocation" in text or "Failed to allocate memory" in text:
                 raise OutOfMemory(text) from error
-            raise Unsupported(text) from error
+            raise Unsupported(_missing_kernel(text, self._provider) or text) from error
         session.disable_fallback()
         if session.get_providers()[0] != self._provider:
             raise Unsupported(f"{self._provider} was not used: the session runs on {session.get_providers()[0]}")
@@ -375,6 +380,14 @@ def _repeat(session: Any, graph: Graph, inputs: dict[str, Any]) -> list[int]:
         session.run_with_iobinding(binding)
         samples.append(time.perf_counter_ns() - begin)
     return samples
+
+
+def _missing_kernel(text: str, provider: str) -> str | None:
+    """The runtime's sentence on the first node that it has no kernel for, in our words; None if it says something else."""
+    found = re.search(r"Could not find an implementation for (\w+)\(\d+\) node with name '([^']*)'", text)
+    if not found:
+        return None
+    return f"onnxruntime {ort.__version__} has no kernel of {provider} for {found[1]} in this dtype: node {found[2]}"
 
 
 def _first_line(error: BaseException) -> str:

@@ -287,7 +287,7 @@ def _set_threads(options: dict[str, str]) -> None:
     unknown = set(options) - {"threads"}
     if unknown:
         raise CannotRun(f"torch targets have no option {sorted(unknown)[0]!r}: threads is one")
-    torch.set_num_threads(int(options["threads"]) if "threads" in options else host.cpu_threads())
+    torch.set_num_threads(host.threads_of(options))
     torch.set_flush_denormal(True)
 
 

@@ -10,8 +10,9 @@ from typing import Any
 from results.compare import compare, targets_side_by_side
 from results.report.answer import answer
 from results.report.facts import chapter
+from results.sparsity import sparsity
 from results.store import RunFile
-from results.tables import Table, comparison_table, show_table, targets_table
+from results.tables import Table, comparison_table, show_table, sparsity_table, targets_table
 from workloads.case import UserError
 
 __all__ = ["html", "write_report"]
@@ -52,10 +53,11 @@ def html(run_files: Sequence[RunFile]) -> str:
 
 
 def _sections(run_file: RunFile) -> dict[str, Any]:
-    side_by_side = targets_table(targets_side_by_side(run_file))
+    side_by_side, dense = targets_table(targets_side_by_side(run_file)), sparsity_table(sparsity(run_file))
     return {
         "stem": run_file.stem,
         "sides": side_by_side if side_by_side.sections else None,
+        "sparsity": dense if dense.sections else None,
         "show": show_table(run_file),
         **chapter(run_file),
     }

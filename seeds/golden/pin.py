@@ -14,7 +14,7 @@ import numpy as np
 
 from workloads import pinned
 from workloads.case import Case
-from workloads.planting import gate_of
+from workloads.planting import _plain_gate
 from workloads.registry import workload_of
 
 __all__ = ["CASES", "FILE", "computed", "differences", "stored"]
@@ -76,7 +76,7 @@ def _stream() -> dict[str, str]:
 
 def _numbers() -> dict[str, str]:
     points = np.ldexp(np.arange(1.0, 4097.0), -7)
-    gate = gate_of(64, 256, True, True, 0)
+    gate = _plain_gate(64, 256, True, True, False, 0)
     assert gate.bias is not None
     assert gate.linear_bias is not None
     return {

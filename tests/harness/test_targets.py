@@ -32,7 +32,13 @@ def test_onnx_runtime_is_right_for_every_kind_of_router(model: str) -> None:
     assert measured("ort:cpu", f"moe-layer/{model}/ep{ep}/t2/fp32/balanced/latency").status == "ok"
 
 
-@pytest.mark.parametrize(("dtype", "named"), [("bf16", "MatMul"), ("fp16", "casts inserted at")])
+@pytest.mark.parametrize(
+    ("dtype", "named"),
+    [
+        ("bf16", "no kernel of CPUExecutionProvider for MatMul in this dtype: node MatMul_"),
+        ("fp16", "casts inserted at"),
+    ],
+)
 def test_a_precision_without_kernels_is_never_a_number(dtype: str, named: str) -> None:
     found = measured("ort:cpu", CASE.format(dtype))
     assert found.status == "unsupported"
@@ -56,6 +62,9 @@ def test_a_node_that_the_provider_lacks_is_never_a_number() -> None:
         ("ort:cann", "onnxruntime-cann"),
         ("ort:nonsense", "has no 'nonsense' provider"),
         ("torch:cpu?colour=red", "colour"),
+        ("ort:cpu?colour=red", "ort:cpu has no option 'colour': there are threads, spinning"),
+        ("torch:cpu?threads=many", "threads=many is no count"),
+        ("ort:cpu?threads=-1", "threads=-1 is no count"),
     ],
 )
 def test_a_target_that_cannot_run_names_the_mend_in_one_line(target: str, named: str) -> None:
@@ -72,3 +81,9 @@ def test_onnx_graphs_are_standard_and_hold_no_weights() -> None:
     assert {node.domain for node in graph.nodes} == {""}
     assert len(graph.model().SerializeToString()) < 100_000
     assert [opset.version for opset in graph.model().opset_import] == [21]
+
+
+def test_more_tokens_than_the_host_can_hold_are_too_big_before_any_are_made() -> None:
+    found = measured("torch:cpu", "router/olmoe-1b-7b/ep1/t999999999/fp32/balanced/latency", "plain")
+    assert found.status == "too-big"
+    assert "hidden states of 16 slots" in found.reason

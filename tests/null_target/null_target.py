@@ -1,6 +1,7 @@
 """The target `null:DEVICE?options`: planted durations by a planted clock, right and wrong answers, hangs and crashes.
 
-Options (a fault strikes only cases whose id holds `case`, and implementation `implementation` where given):
+Options, or environment variables NULL_OPTION for one side of a duel. A fault strikes only cases whose id holds `case`, and
+implementation `implementation` where given:
     call_ns=N        duration of slot 0; slot s takes N + s * step_ns (default 1000000 and 1000)
     clock_ns=N       what one reading of the clock costs (default 0)
     fall=F           the first calls take F times as long (warm-up)
@@ -69,7 +70,7 @@ class NullTarget:
         return self.options.get(name) == "1"
 
     def number(self, name: str, default: float) -> Any:
-        return type(default)(self.options.get(name, default))
+        return type(default)(self.options.get(name, os.environ.get(f"NULL_{name.upper()}", default)))
 
     def describe(self) -> dict[str, Any]:
         return {
@@ -93,7 +94,7 @@ class NullTarget:
         return 16 * FREE_BYTES // problem.case.ep if vast else 4096
 
     def prepare(self, problem: Any, implementation: Implementation, copies: int) -> NullPrepared:
-        fault = self.options.get("fault", "")
+        fault = self.options.get("fault", os.environ.get("NULL_FAULT", ""))
         meant = self.options.get("case", "") in problem.case.id
         meant = meant and self.options.get("implementation", implementation.name) == implementation.name
         prepared = NullPrepared(self, problem, fault if meant else "")

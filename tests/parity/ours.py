@@ -6,7 +6,7 @@ Problem, targets and implementations are those of a measurement; only weights an
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 import numpy as np
@@ -15,14 +15,12 @@ from torch import Tensor
 
 from harness.targets import Target, TargetName, open_target
 from tests.parity.families import Family, State
-from tests.parity.theirs import Reference
+from tests.parity.theirs import VOCABULARY, Reference
 from workloads.case import Case
 from workloads.dims import Model
-from workloads.experts import unsupported_experts
-from workloads.inputs import RoutedInputs, Slot, unsupported_routing
-from workloads.models import models
+from workloads.inputs import RoutedInputs, Slot
 from workloads.moe_layer import layer_problem, layer_weights
-from workloads.planting import Gate, selected
+from workloads.planting import gate_of, selected
 from workloads.problem import SLOTS, Problem
 from workloads.registry import implementations_of, workload_of
 from workloads.router import router_weights
@@ -39,7 +37,14 @@ SLOW = {"compiled"}
 """Implementations that are left out: compiling is the better part of a minute."""
 
 NAMES = {
-    "gate": ("gate.weight", "router.weight", "gate.wg.weight", "router.layer.weight", "router.classifier.weight"),
+    "gate": (
+        "gate.weight",
+        "gate.wg.weight",
+        "router.weight",
+        "router.layer.weight",
+        "router.classifier.weight",
+        "router.proj.weight",
+    ),
     "gate_bias": ("router.bias",),
     "router_bias": (
         "gate.e_score_correction_bias",
@@ -48,6 +53,9 @@ NAMES = {
         "gate.moe_statics.e_score_correction_bias",
         "expert_bias",
     ),
+    "router_scale": ("router.per_expert_scale",),
+    "router_norm": ("router.scale",),
+    "hash_table": ("gate.tid2eid",),
     "experts_in": ("experts.gate_up_proj", "experts.up_proj"),
     "experts_out": ("experts.down_proj",),
     "experts_in_bias": ("experts.gate_up_proj_bias",),
@@ -66,7 +74,9 @@ NAMES = {
 """Our weight → what modules call it, `shared` standing for any of SHARED."""
 STACKED = ("shared_in", "shared_out", "latent_down", "latent_up")
 """Weights that ours holds as stacks of one."""
-ROUTER = ("gate", "gate_bias", "router_bias")
+TERMS = {"bias": "router_bias", "linear_bias": "gate_bias", "scale": "router_scale", "norm": "router_norm"}
+"""Part of our gate → its name among the weights."""
+ROUTER = ("gate", "hash_table", *TERMS.values())
 SHARED = ("shared_experts", "shared_expert", "shared_mlp")
 
 
@@ -85,11 +95,8 @@ def case_of(name: str, variant: str = "") -> Case:
 
 
 def unsupported(family: Family, about: Model) -> str | None:
-    """Why our layer of that model is not defined or not done yet; None if it is."""
-    case = case_of(about.id, family.variant)
-    if about.id in models():
-        return workload_of("moe-layer").unsupported(case)
-    return unsupported_routing(case, about) or unsupported_experts(about)
+    """Why our layer of that model is not defined or not done; None if it is, or if models.toml does not hold the model."""
+    return None if family.traits else workload_of("moe-layer").unsupported(case_of(about.id, family.variant))
 
 
 def tiny(about: Model) -> Model:
@@ -103,6 +110,7 @@ def tiny(about: Model) -> Model:
         experts_per_token=min(6, about.experts_per_token),
         moe_intermediate_size=INNER,
         shared_intermediate_size=shared,
+        vocab_size=VOCABULARY,
         moe_latent_size=LATENT if about.moe_latent_size else 0,
         zero_experts=ZERO if about.zero_experts else 0,
         router_jitter_eps=JITTER if about.router_jitter_eps else 0.0,
@@ -115,20 +123,22 @@ def tiny(about: Model) -> Model:
 def problem_of(family: Family, about: Model, theirs: Reference) -> Problem:
     """Our problem with their weights and tokens. Raises AssertionError unless they hold what ours holds."""
     named = _named(theirs.state)
-    gate = Gate(
-        weight=_array(named["gate"]),
-        bias=_maybe(named, "router_bias"),
-        linear_bias=_maybe(named, "gate_bias"),
-        inverse=np.empty(0),
+    planted = gate_of(about, seed=0)
+    terms = {ours: _maybe(named, name) for ours, name in TERMS.items()}
+    gate = replace(planted, weight=_array(named["gate"]), **terms)
+    table = named["hash_table"].int().numpy() if "hash_table" in named else None
+    inputs = {"tokens": theirs.tokens.numpy()} | (
+        {} if table is None else {"input_ids": theirs.token_ids.int().numpy()}
     )
-    tokens = theirs.tokens.numpy()
-    ids, weights = selected(gate, about, tokens)
-    slot = Slot({"tokens": tokens}, ids, weights)
-    made = RoutedInputs(gate, ids, [slot] * SLOTS, len(tokens), ids.size, len(np.unique(ids)), {})
+    looked_up = None if table is None else table[inputs["input_ids"]].astype(np.int64)
+    ids, weights = selected(gate, about, inputs["tokens"], looked_up)
+    slot = Slot(inputs, ids, weights)
+    made = RoutedInputs(gate, ids, table, [slot] * SLOTS, TOKENS, ids.size, len(np.unique(ids)), {})
     stacks = {name: Pinned(values.numpy()) for name, values in named.items() if name not in ROUTER}
-    wanted = layer_weights(about, about.num_experts, seed=0)
-    assert {name: held.shape for name, held in stacks.items()} == {name: held.shape for name, held in wanted.items()}
-    return layer_problem(case_of(about.id, family.variant), about, made, router_weights(gate) | stacks)
+    held = router_weights(gate, table) | stacks
+    wanted = router_weights(planted, table) | layer_weights(about, about.num_experts, seed=0)
+    assert {name: weight.shape for name, weight in held.items()} == {name: w.shape for name, w in wanted.items()}
+    return layer_problem(case_of(about.id, family.variant), about, made, held)
 
 
 def _named(state: State) -> State:

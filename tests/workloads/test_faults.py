@@ -130,7 +130,8 @@ def test_one_experts_routing_weight_one_percent_up_is_wrong(dtype: str) -> None:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(
-    "changes", [{"routed_scaling_factor": 1.0}, {"norm_topk_prob": False}, {"activation_limit": 0.5}]
+    "changes",
+    [{"routed_scaling_factor": 1.0}, {"norm_topk_prob": False}, {"activation_limit": 9.5}, {"activation_limit": 1e9}],
 )
 def test_a_rule_left_out_is_wrong(changes: dict[str, Any], dtype: str) -> None:
     with pytest.raises(WrongAnswer):

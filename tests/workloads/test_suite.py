@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workloads.case import Case, UserError
+from workloads.models import model, models
 from workloads.suite import catalogue, load_suite, shipped_suites
 
 HEAD = {"title": '"Mine"', "answers": '"Is it fast?"'}
@@ -152,7 +153,7 @@ def test_the_digest_does_not_change_with_words_or_the_way_of_writing(mine: Path)
 
 
 def test_the_shipped_suites_are_these_and_can_be_loaded() -> None:
-    assert shipped_suites() == ["ci", "quick", "standard"]
+    assert shipped_suites() == ["ci", "decode", "full", "prefill", "quick", "skew", "sparsity", "standard"]
     assert {case for name in shipped_suites() for case in load_suite(name).cases} == set(catalogue())
 
 
@@ -180,15 +181,39 @@ def test_standard_covers_prefill_and_decode_even_and_skewed_bf16_first() -> None
     assert {"latency", "throughput"} == {case.scenario for case in cases}
 
 
+WITHOUT_CONTROLS = ("decode", "full", "skew")
+
+
 @pytest.mark.parametrize("name", shipped_suites())
 def test_every_dense_control_stands_beside_its_layer(name: str) -> None:
     cases = load_suite(name).cases
     layers = {(case.model, case.ep, case.tokens, case.dtype) for case in cases if case.workload == "moe-layer"}
-    controls = [case for case in cases if case.workload == "dense-ffn"]
+    controls = [case for case in cases if case.workload == "dense-ffn" and model(case.model).moe_layers]
     assert all((case.model, case.ep, case.tokens, case.dtype) in layers for case in controls)
-    assert controls
+    assert bool(controls) == (name not in WITHOUT_CONTROLS)
     assert all(case.routing == "none" for case in controls)
 
 
 def test_cases_of_suites_are_ordinary_cases() -> None:
     assert all(Case.parse(case.id) == case for case in catalogue())
+
+
+def test_full_has_every_model_in_its_router_and_its_layer_or_as_a_dense_ffn() -> None:
+    found = {(case.workload, case.model) for case in load_suite("full").cases}
+    for entry in models().values():
+        wanted = ("router", "moe-layer") if entry.moe_layers else ("dense-ffn",)
+        assert all((workload, entry.id) in found for workload in wanted)
+
+
+def test_skew_changes_nothing_but_the_plan() -> None:
+    groups: dict[tuple[object, ...], set[str]] = {}
+    for case in load_suite("skew").cases:
+        groups.setdefault((case.ep, case.rank, case.dtype), set()).add(case.routing)
+        assert (case.workload, case.model, case.tokens) == ("moe-layer", "qwen3-30b-a3b", 64)
+    assert len({frozenset(routings) for routings in groups.values()}) == 1
+
+
+def test_every_layer_of_sparsity_has_its_control() -> None:
+    cases = load_suite("sparsity").cases
+    pairs = [{(c.model, c.ep, c.tokens) for c in cases if c.workload == name} for name in ("moe-layer", "dense-ffn")]
+    assert pairs[0] == pairs[1]

@@ -70,6 +70,37 @@ class NumpyOps:
     def largest(self, a: np.ndarray) -> np.ndarray:
         return a.max(axis=-1)
 
+    def sub(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return a - b
+
+    def of_ids(self, a: np.ndarray, ids: np.ndarray) -> np.ndarray:
+        """Values of a [E] at ids [T, k]: [T, k]."""
+        return a[ids]
+
+    def beside(self, *parts: np.ndarray) -> np.ndarray:
+        """[T, n] each, joined along the last axis."""
+        return np.concatenate(parts, axis=-1)
+
+    def absolute(self, a: np.ndarray) -> np.ndarray:
+        return np.abs(a)
+
+    def maximum(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return np.maximum(a, b)
+
+    def masked_beyond(self, a: np.ndarray, measure: np.ndarray, limit: float) -> np.ndarray:
+        """a, minus infinity where `measure` is above the limit."""
+        return np.where(measure > limit, -np.inf, a)
+
+    def without(self, a: np.ndarray, ids: np.ndarray) -> np.ndarray:
+        """a [T, E] with minus infinity at ids [T, n]."""
+        out = np.array(a)
+        np.put_along_axis(out, ids, -np.inf, axis=-1)
+        return out
+
+    def from_groups(self, ids: np.ndarray, size: int, groups: int) -> np.ndarray:
+        """Ids within each group [T, groups, n] → ids [T, groups * n] over all, groups being of `size`."""
+        return (ids + np.arange(groups)[None, :, None] * size).reshape(len(ids), -1)
+
     def split_groups(self, a: np.ndarray, groups: int) -> np.ndarray:
         """[T, E] → [T, groups, E / groups]."""
         return a.reshape(a.shape[0], groups, -1)

@@ -88,15 +88,23 @@ class Graph:
         self.nodes.append(helper.make_node("Identity", [value], [name], name=f"output_{name}"))
         self.outputs.append(helper.make_tensor_value_info(name, ONNX_TYPES[dtype], list(shape)))
 
-    def weight(self, weight: str, shape: tuple[int, ...], matrix: int | None = None, dtype: str | None = None) -> str:
-        """A placeholder for one matrix of a weight; `shape` is the shape in the graph, (in, out) for matrices."""
+    def weight(
+        self,
+        weight: str,
+        shape: tuple[int, ...],
+        matrix: int | None = None,
+        dtype: str | None = None,
+        transposed: bool = True,
+    ) -> str:
+        """A placeholder for one matrix of a weight; `shape` is the shape in the graph, (in, out) for matrices unless they are
+        not `transposed`."""
         name = weight if matrix is None else f"{weight}_{matrix}"
         kind = dtype or self.dtype
         tensor = TensorProto(name=name, data_type=ONNX_TYPES[kind], data_location=TensorProto.EXTERNAL)
         tensor.dims.extend(shape)
         tensor.external_data.add(key="location", value="weights")
         self.initialisers.append(tensor)
-        self.placeholders.append(Placeholder(name, weight, matrix, len(shape) == 2, kind))
+        self.placeholders.append(Placeholder(name, weight, matrix, transposed and len(shape) == 2, kind))
         return name
 
     def matmul(self, x: str, weight: str, flops: float) -> str:
@@ -200,6 +208,35 @@ class OnnxOps:
 
     def largest(self, a: str) -> str:
         return self.graph.node("ReduceMax", a, self.graph.constant([-1]), keepdims=0)
+
+    def sub(self, a: str, b: str) -> str:
+        return self.graph.node("Sub", a, b)
+
+    def of_ids(self, a: str, ids: str) -> str:
+        return self.graph.node("Gather", a, ids, axis=0)
+
+    def beside(self, *parts: str) -> str:
+        return self.graph.node("Concat", *parts, axis=-1)
+
+    def absolute(self, a: str) -> str:
+        return self.graph.node("Abs", a)
+
+    def maximum(self, a: str, b: str) -> str:
+        return self.graph.node("Max", a, b)
+
+    def masked_beyond(self, a: str, measure: str, limit: float) -> str:
+        return self.graph.node("Where", self.graph.node("Greater", measure, self._value(limit)), self._lowest(), a)
+
+    def without(self, a: str, ids: str) -> str:
+        lowest = self.graph.node("Expand", self._lowest(), self.graph.node("Shape", ids))
+        return self.graph.node("ScatterElements", a, ids, lowest, axis=-1)
+
+    def from_groups(self, ids: str, size: int, groups: int) -> str:
+        firsts = self.graph.constant(np.arange(groups).reshape(1, groups, 1) * size)
+        return self.graph.node("Reshape", self.graph.node("Add", ids, firsts), self.graph.constant([0, -1]))
+
+    def _lowest(self) -> str:
+        return self._value(float("-inf"))
 
     def split_groups(self, a: str, groups: int) -> str:
         return self.graph.node("Reshape", a, self.graph.constant([0, groups, -1]))

@@ -69,6 +69,31 @@ class TorchOps:
     def largest(self, a: Tensor) -> Tensor:
         return a.amax(dim=-1)
 
+    def sub(self, a: Tensor, b: Tensor) -> Tensor:
+        return a - b
+
+    def of_ids(self, a: Tensor, ids: Tensor) -> Tensor:
+        return a[ids]
+
+    def beside(self, *parts: Tensor) -> Tensor:
+        return torch.cat(parts, dim=-1)
+
+    def absolute(self, a: Tensor) -> Tensor:
+        return a.abs()
+
+    def maximum(self, a: Tensor, b: Tensor) -> Tensor:
+        return torch.maximum(a, b)
+
+    def masked_beyond(self, a: Tensor, measure: Tensor, limit: float) -> Tensor:
+        return a.masked_fill(measure > limit, float("-inf"))
+
+    def without(self, a: Tensor, ids: Tensor) -> Tensor:
+        return a.scatter(-1, ids, float("-inf"))
+
+    def from_groups(self, ids: Tensor, size: int, groups: int) -> Tensor:
+        firsts = torch.arange(groups, device=ids.device).view(1, -1, 1) * size
+        return (ids + firsts).flatten(1)
+
     def split_groups(self, a: Tensor, groups: int) -> Tensor:
         return a.unflatten(-1, (groups, -1))
 

@@ -1,0 +1,378 @@
+"""The duel: two sides take short turns in random order, in separate processes; process pairs are the statistical unit.
+
+A side is an interpreter, or an implementation within one. Each round starts a fresh process on both sides, which visit the
+undecided cases in an order of their own; within a case only one side runs at a time. After each round from the third on the
+decision is looked at (`results.pairs`), and a case that is decided is left alone. Cases found slower or faster are measured
+once more with fresh pairs before they are called so. Read `fight` first.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import random
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from harness.channel import CodeFolder, Died, Overdue, WorkerProcess
+from harness.crew import HELLO_S
+from harness.interrupts import Interrupts
+from harness.locks import hold_devices
+from harness.surroundings import refuse_disturbers
+from harness.targets import TargetName
+from results.compare import Margins
+from results.duels import CaseDecision, decide, look_plan, settled
+from results.pairs import LEAST_TURNS, Centre, centre_of
+from workloads.case import Case, UserError
+from workloads.problem import SLOTS
+
+__all__ = ["DuelOptions", "Fight", "Side", "Turn", "fight"]
+
+TURN_NS = 12_000_000
+"""Work of one turn: longer ones let drift in, shorter ones pay more for the switch."""
+MOST_SAMPLES = 64
+BRIEF_SPINS = {"GOMP_SPINCOUNT": "30000"}
+"""Threads that wait spin for some 0.1 ms: longer than the gaps within a call (where sleeping made a 0.13 ms router 6 times
+slower), and much shorter than a turn, in which the other side's threads must not spin."""
+LEAD_FROM = 3
+"""With as many samples a turn, one more is taken in front and thrown away: the first after a switch is slower."""
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the two: its letter, where it runs and by which implementation (None: the portable one)."""
+
+    letter: str
+    target: TargetName
+    implementation: str | None = None
+
+
+@dataclass(frozen=True)
+class DuelOptions:
+    """How to decide. `budget_s` is sampling per decision, both sides together, start-up and checks apart."""
+
+    budget_s: float = 6.0
+    margins: Margins = field(default_factory=Margins)
+    rounds: int = 5
+    seed: int = 0
+    second_look: bool = True
+    prepare_timeout_s: float = 900.0
+    timeout_s: float = 120.0
+
+    def __post_init__(self) -> None:
+        """Raises UserError for a number that cannot be meant."""
+        if not 0 < self.budget_s < 1e9:
+            raise UserError("--budget must be a positive number of seconds, for instance --budget 6s")
+        if not 2 <= self.rounds <= 8:
+            raise UserError("--rounds must be between 2 and 8: process pairs are the unit of a decision")
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A turn of each side: which went first, and the durations in ns of the samples that count."""
+
+    first: str
+    a_ns: list[int]
+    b_ns: list[int]
+
+    @property
+    def log(self) -> float:
+        """Log of B's time over A's: the median over samples, which stand slot with slot."""
+        return statistics.median(math.log(max(b, 1) / max(a, 1)) for a, b in zip(self.a_ns, self.b_ns, strict=True))
+
+
+@dataclass
+class Contest:
+    """One case: the implementation of each side, every turn of every process pair, and what was decided."""
+
+    case: Case
+    implementations: tuple[str, str]
+    pairs: list[list[Turn]] = field(default_factory=list)
+    failure: str | None = None
+    decision: CaseDecision | None = None
+
+    @property
+    def centres(self) -> list[Centre]:
+        """The centre of each process pair."""
+        return [centre_of([turn.log for turn in turns]) for turns in self.pairs]
+
+    @property
+    def open(self) -> bool:
+        """True while the case is neither decided nor failed."""
+        return self.failure is None and self.decision is None
+
+
+@dataclass
+class Fight:
+    """How a duel went."""
+
+    contests: list[Contest]
+    decisions: list[CaseDecision]
+    sampling_s: float = 0.0
+    wall_s: float = 0.0
+    describe: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def exit_code(self) -> int:
+        """1 if any case is slower, else 2 if any could not be compared, else 3 if any is unsure, else 0."""
+        words = {one.verdict for one in self.decisions}
+        return next((code for word, code in (("slower", 1), ("not comparable", 2), ("unsure", 3)) if word in words), 0)
+
+
+def fight(cases: Sequence[Case], sides: tuple[Side, Side], options: DuelOptions, say: Say) -> Fight:
+    """Fights all cases to a decision. Raises UserError where a side cannot run or lacks the implementation."""
+    refuse_disturbers(os.environ)
+    began = time.monotonic()
+    with Interrupts(), CodeFolder() as folder:
+        ring = _Ring(sides, folder, options, say)
+        with ring.pair([case.id for case in cases]) as corner:
+            contests = [_contest(case, corner, sides) for case in cases]
+            device = str(corner.hello[0]["describe"].get("device_id", "device"))
+        with hold_devices([device], say):
+            ring.rounds(contests)
+            decisions = settled([_decided(contest) for contest in contests])
+            if options.second_look:
+                decisions = ring.again(contests, decisions)
+    wall = time.monotonic() - began
+    return Fight(contests, decisions, ring.sampling_ns / 1e9, wall, ring.describe)
+
+
+def _contest(case: Case, corner: _Corner, sides: tuple[Side, Side]) -> Contest:
+    """The case with the implementations of both sides. Raises UserError where a side has none of the asked name."""
+    names = []
+    for side, hello in zip(sides, corner.hello, strict=True):
+        told = next(one for one in hello["cases"] if one["case"] == case.id)
+        offered = [name for name, division, _ in told["implementations"] if division != "open" or side.implementation]
+        if not offered:
+            raise UserError(f"{case.workload} has no implementation for {hello['facts']['runtime']} yet")
+        wanted = side.implementation or offered[0]
+        if wanted not in offered:
+            raise UserError(f"side {side.letter} has no {wanted!r} for {case.id}: there are {', '.join(offered)}")
+        names.append(wanted)
+    return Contest(case, (names[0], names[1]))
+
+
+def _decided(contest: Contest) -> CaseDecision:
+    if contest.decision is not None:
+        return contest.decision
+    reason = contest.failure or "no decision was reached"
+    return CaseDecision(contest.case.id, contest.implementations, "not comparable", reason=reason)
+
+
+class _Failed(Exception):
+    """A side failed at a case; the message says which and how. `fatal`: its process is gone."""
+
+    def __init__(self, message: str, fatal: bool) -> None:
+        super().__init__(message)
+        self.fatal = fatal
+
+
+class _Corner:
+    """A fresh process on both sides."""
+
+    def __init__(
+        self, sides: tuple[Side, Side], folder: CodeFolder, options: DuelOptions, cases: Sequence[str]
+    ) -> None:
+        self._sides = sides
+        self._options = options
+        self.hello: list[dict[str, Any]] = []
+        self._workers = [WorkerProcess(side.target, folder, more=BRIEF_SPINS) for side in sides]
+        try:
+            for side, worker in zip(sides, self._workers, strict=True):
+                worker.send({"op": "hello", "target": side.target.recorded, "cases": list(cases)})
+            self.hello = [self._greeting(number) for number in (0, 1)]
+        except BaseException:
+            self.kill()
+            raise
+
+    def both(self, *requests: dict[str, Any], timeout_s: float) -> list[dict[str, Any]]:
+        """Asks both sides at once; the last event of each. Raises _Failed."""
+        for worker, request in zip(self._workers, requests, strict=True):
+            worker.send(request)
+        return [self._answer(number, timeout_s) for number in (0, 1)]
+
+    def one(self, number: int, request: dict[str, Any]) -> dict[str, Any]:
+        """Asks one side. Raises _Failed."""
+        self._workers[number].send(request)
+        return self._answer(number, self._options.timeout_s)
+
+    def kill(self) -> None:
+        """Ends both processes at once."""
+        for worker in self._workers:
+            worker.kill()
+
+    def __enter__(self) -> _Corner:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.kill()
+
+    def _greeting(self, number: int) -> dict[str, Any]:
+        side = self._sides[number]
+        try:
+            event = self._workers[number].receive(time.monotonic() + HELLO_S)
+        except (Died, Overdue) as error:
+            why = str(error) or f"no answer within {HELLO_S:g} s"
+            raise UserError(f"side {side.letter} does not open: {why}") from None
+        if event["event"] == "refusal":
+            raise UserError(f"side {side.letter} cannot run here: {event['reason']}")
+        return event
+
+    def _answer(self, number: int, timeout_s: float) -> dict[str, Any]:
+        letter = self._sides[number].letter
+        deadline = time.monotonic() + timeout_s
+        try:
+            while True:
+                event = self._workers[number].receive(deadline)
+                if event["event"] == "closed" and event["status"] != "ok":
+                    raise _Failed(f"{letter} is {event['status']}: {event['reason']}", fatal=False)
+                if event["event"] in ("open", "ready", "turn", "closed"):
+                    return event
+        except Overdue:
+            raise _Failed(f"{letter} gave no answer within {timeout_s:g} s", fatal=True) from None
+        except Died as death:
+            raise _Failed(f"{letter} crashed: {death}", fatal=True) from None
+
+
+class _Ring:
+    """Where the rounds are fought."""
+
+    def __init__(self, sides: tuple[Side, Side], folder: CodeFolder, options: DuelOptions, say: Say) -> None:
+        self._sides = sides
+        self._folder = folder
+        self._options = options
+        self._say = say
+        self._random = random.Random(options.seed)
+        self.sampling_ns = 0
+        self.describe: dict[str, Any] = {}
+
+    def pair(self, cases: Sequence[str] = ()) -> _Corner:
+        """A fresh process on both sides. Raises UserError where one does not start."""
+        corner = _Corner(self._sides, self._folder, self._options, cases)
+        letters = [side.letter for side in self._sides]
+        self.describe = dict(zip(letters, (hello["describe"] for hello in corner.hello), strict=True))
+        return corner
+
+    def rounds(self, contests: list[Contest]) -> None:
+        """Round after round until every case is decided or the rounds are over."""
+        plan = look_plan(len(contests), self._options.rounds)
+        for number in range(1, self._options.rounds + 1):
+            self._round([contest for contest in contests if contest.open])
+            if number in plan:
+                decide([_Evidence.of(c) for c in contests if c.failure is None], plan, number, self._options.margins)
+            left = sum(contest.open for contest in contests)
+            self._say(
+                f"round {number} of {self._options.rounds}: {len(contests) - left} of {len(contests)} cases decided"
+            )
+            if not left:
+                return
+
+    def again(self, contests: list[Contest], decisions: list[CaseDecision]) -> list[CaseDecision]:
+        """Flagged cases once more with fresh pairs: only what both looks say is said."""
+        flagged = [c for c, d in zip(contests, decisions, strict=True) if d.verdict in ("slower", "faster")]
+        if not flagged:
+            return decisions
+        self._say(f"a second look at {len(flagged)} of {len(contests)} cases")
+        fresh = [Contest(contest.case, contest.implementations) for contest in flagged]
+        self.rounds(fresh)
+        second = {contest.case.id: _decided(contest) for contest in fresh}
+        for contest, more in zip(flagged, fresh, strict=True):
+            contest.pairs += more.pairs
+        return [_confirmed(one, second.get(one.case)) for one in decisions]
+
+    def _round(self, contests: list[Contest]) -> None:
+        waiting = self._random.sample(contests, len(contests))
+        while waiting:
+            with self.pair() as corner:
+                while waiting:
+                    contest = waiting.pop()
+                    try:
+                        contest.pairs.append(self._turns(corner, contest))
+                    except _Failed as failure:
+                        contest.failure = str(failure)
+                        self._say(f"{contest.case.id}: {failure}")
+                        break  # the other side's case is still open: a fresh pair for the rest
+
+    def _turns(self, corner: _Corner, contest: Contest) -> list[Turn]:
+        """One process pair's turns of a case, checked before and after."""
+        options = self._options
+        wanted = {"op": "open", "case": contest.case.id, "budget_s": options.budget_s / options.rounds}
+        opened = [{**wanted, "implementation": name} for name in contest.implementations]
+        corner.both(*opened, timeout_s=options.prepare_timeout_s)
+        plan = _TurnPlan.of([corner.one(number, {"op": "warm"}) for number in (0, 1)])
+        turns: list[Turn] = []
+        spent, limit, position = 0, options.budget_s / options.rounds * 1e9, 0
+        while len(turns) < LEAST_TURNS or spent < limit:
+            turn = self._turn(corner, plan, position)
+            turns.append(turn)
+            position = (position + plan.samples) % SLOTS
+            spent += sum(turn.a_ns) + sum(turn.b_ns)
+        self.sampling_ns += spent
+        corner.both({"op": "close"}, {"op": "close"}, timeout_s=options.prepare_timeout_s)
+        return turns
+
+    def _turn(self, corner: _Corner, plan: _TurnPlan, position: int) -> Turn:
+        request = {"op": "turn", "first": position, **plan.request}
+        order = self._random.sample((0, 1), 2)
+        found = {number: corner.one(number, request)["ns"] for number in order}
+        return Turn(self._sides[order[0]].letter, found[0], found[1])
+
+
+def _confirmed(first: CaseDecision, second: CaseDecision | None) -> CaseDecision:
+    if second is None or second.verdict == first.verdict:
+        return first
+    said = second.reason if second.verdict == "not comparable" else f"a second look says {second.verdict}"
+    return replace(first, verdict="unsure", reason=said)
+
+
+@dataclass(frozen=True)
+class _TurnPlan:
+    """Samples of a turn; revolutions of one sample (0: a sample is one call); samples thrown away in front."""
+
+    samples: int
+    revolutions: int
+
+    @classmethod
+    def of(cls, ready: Sequence[dict[str, Any]]) -> _TurnPlan:
+        call = max(event["call_ns"] for event in ready)
+        short = max(event["batch_below_ns"] for event in ready)
+        revolutions = math.ceil(short / (SLOTS * call)) if call < short else 0
+        sample = call * SLOTS * revolutions if revolutions else call
+        return cls(min(MOST_SAMPLES, max(1, round(TURN_NS / sample))), revolutions)
+
+    @property
+    def request(self) -> dict[str, int]:
+        lead = int(self.samples >= LEAD_FROM)
+        return {"samples": self.samples, "revolutions": self.revolutions, "lead": lead}
+
+
+@dataclass
+class _Evidence:
+    """What `results.duels.decide` may know of a contest."""
+
+    contest: Contest
+    centres: list[Centre]
+
+    @classmethod
+    def of(cls, contest: Contest) -> _Evidence:
+        return cls(contest, contest.centres)
+
+    @property
+    def case(self) -> str:
+        return self.contest.case.id
+
+    @property
+    def implementations(self) -> tuple[str, str]:
+        return self.contest.implementations
+
+    @property
+    def open(self) -> bool:
+        return self.contest.open
+
+    def close(self, decision: CaseDecision) -> None:
+        self.contest.decision = decision

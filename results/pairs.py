@@ -1,0 +1,194 @@
+"""Decisions between two versions that took turns: process pairs are the statistical unit.
+
+Two processes of the same code differ by more than the samples within one of them can tell, so a decision joins the centres of
+several fresh process pairs. All on the log scale, d = log(time of B's turn) - log(time of A's turn):
+
+1. *Within a pair*: the centre is the Hodges-Lehmann estimate of its d's (median of the means of all pairs of them); its
+   standard error comes from batches of consecutive d's, so that what autocorrelation is left stays inside them.
+2. *Across pairs*: weights w = 1 / (tau^2 + s^2), centre c = sum(w m) / sum(w), variance q / sum(w) with
+   q = (d0 + sum(w (m - c)^2)) / (d0 + P - 1) and d0 + P - 1 degrees of freedom (Hartung-Knapp, shrunk towards the calibration).
+   tau is what pairs of equal code differ by on this machine (Paule-Mandel over a calibration), d0 how many pairs that
+   knowledge is worth. Without a calibration d0 = 0, the weights are equal, and this is Student's t over the pairs.
+3. *Several looks* share the error by Pocock's constants: looking after every pair is allowed.
+4. *Several cases* share it by Holm (any of these slower?) or Benjamini-Hochberg (which of these changed?).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from results.statistics import Ratio
+from results.student import t_above, t_quantile
+
+__all__ = [
+    "LEAST_PAIRS",
+    "LEAST_PAIRS_UNCALIBRATED",
+    "LEAST_TURNS",
+    "Calibration",
+    "Centre",
+    "Joined",
+    "benjamini_hochberg",
+    "calibrated",
+    "centre_of",
+    "holm",
+    "joined",
+    "look_level",
+    "pooled",
+]
+
+LEVEL = 0.05
+LEAST_PAIRS, LEAST_PAIRS_UNCALIBRATED, LEAST_TURNS = 3, 5, 20
+"""What any verdict needs (3.4 of the notes that this follows: pairs with and without a calibration, turns in each)."""
+CALIBRATION_WORTH = 6.0
+"""d0: a calibration counts as much as this many pairs more."""
+BATCHES = 20
+LEAST_POOL = 12
+"""Degrees of freedom from which the pairs of several cases calibrate each other."""
+
+_POCOCK = {1: 1.95996, 2: 2.17827, 3: 2.28947, 4: 2.36129, 5: 2.41319, 6: 2.45320, 7: 2.48550, 8: 2.51230}
+"""Two-sided 5 % constants for K looks (Pocock 1977; Jennison and Turnbull 2000, table 2.1)."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What pairs of equal code differ by here: `tau`, a standard deviation on the log scale, known from `pairs` pairs."""
+
+    tau: float
+    pairs: int
+
+
+@dataclass(frozen=True)
+class Centre:
+    """One process pair: log ratio, its standard error within the pair, and the turns that it rests on."""
+
+    log: float
+    error: float
+    turns: int
+
+
+@dataclass(frozen=True)
+class Joined:
+    """What all pairs say together; `log` is the log ratio B over A."""
+
+    log: float
+    error: float
+    degrees: float
+    pairs: int
+
+    def interval(self, level: float = LEVEL) -> Ratio:
+        """Ratio B over A with its two-sided interval of confidence 1 - level."""
+        half = self.error * t_quantile(1 - level / 2, self.degrees) if self.error else 0.0
+        return Ratio(math.exp(self.log), math.exp(self.log - half), math.exp(min(self.log + half, 700.0)))
+
+    def p_above(self, threshold: float) -> float:
+        """One-sided p of 'B is not slower than A by more than `threshold`' (0.01 is 1 %)."""
+        return self._p(self.log - math.log1p(threshold))
+
+    def p_below(self, threshold: float) -> float:
+        """One-sided p of 'B is not faster than A by more than `threshold`'."""
+        return self._p(math.log1p(-threshold) - self.log)
+
+    def _p(self, distance: float) -> float:
+        if not self.error:
+            return 0.0 if distance > 0 else 1.0
+        return t_above(distance / self.error, self.degrees)
+
+
+def centre_of(logs: Sequence[float]) -> Centre:
+    """The centre of one pair from the log ratios of its turns, in order. Raises ValueError with fewer than 4."""
+    import numpy as np
+
+    values = np.asarray(logs, dtype=np.float64)
+    if len(values) < 4:
+        raise ValueError(f"{len(values)} turns are too few for a centre")
+    batches = np.array_split(values, min(BATCHES, len(values) // 2))
+    spread = float(np.std([_hodges_lehmann(batch) for batch in batches], ddof=1))
+    return Centre(_hodges_lehmann(values), spread / math.sqrt(len(batches)), len(values))
+
+
+def _hodges_lehmann(values: object) -> float:
+    import numpy as np
+
+    array = np.asarray(values, dtype=np.float64)
+    rows, columns = np.triu_indices(len(array))
+    return float(np.median((array[rows] + array[columns]) / 2))
+
+
+def joined(pairs: Sequence[Centre], calibration: Calibration | None = None) -> Joined:
+    """Joins pairs (step 2 above). Raises ValueError with fewer than 2."""
+    if len(pairs) < 2:
+        raise ValueError("one pair says nothing of the spread between pairs")
+    worth = CALIBRATION_WORTH if calibration else 0.0
+    weights = [1 / max(calibration.tau**2 + one.error**2, 1e-18) if calibration else 1.0 for one in pairs]
+    total = math.fsum(weights)
+    centre = math.fsum(w * one.log for w, one in zip(weights, pairs, strict=True)) / total
+    squares = math.fsum(w * (one.log - centre) ** 2 for w, one in zip(weights, pairs, strict=True))
+    degrees = worth + len(pairs) - 1
+    return Joined(centre, math.sqrt((worth + squares) / degrees / total), degrees, len(pairs))
+
+
+def look_level(looks: int) -> float:
+    """The two-sided level of each of `looks` looks that together keep 5 %. Raises ValueError beyond the table."""
+    if looks not in _POCOCK:
+        raise ValueError(f"{looks} looks: plan between 1 and {max(_POCOCK)}")
+    return math.erfc(_POCOCK[looks] / math.sqrt(2))
+
+
+def calibrated(pairs: Sequence[Centre]) -> Calibration:
+    """tau from pairs of equal code: Paule and Mandel's root of sum((m - c)^2 / (tau^2 + s^2)) = P - 1, or 0."""
+    if len(pairs) < 2:
+        raise ValueError("one pair says nothing of the spread between pairs")
+    high = max(abs(one.log - pairs[0].log) for one in pairs) + max(one.error for one in pairs)
+    return Calibration(_root(lambda tau: _excess(pairs, tau), high), len(pairs))
+
+
+def pooled(cases: Sequence[Sequence[Centre]]) -> Calibration | None:
+    """One tau from the pairs of several cases, each around its own centre; None with fewer than 12 degrees of freedom."""
+    groups = [pairs for pairs in cases if len(pairs) > 1]
+    if sum(len(pairs) - 1 for pairs in groups) < LEAST_POOL:
+        return None
+    high = max(abs(one.log - pairs[0].log) for pairs in groups for one in pairs)
+    high += max(one.error for pairs in groups for one in pairs)
+    return Calibration(_root(lambda tau: math.fsum(_excess(pairs, tau) for pairs in groups), high), LEAST_POOL)
+
+
+def _root(excess: Callable[[float], float], high: float) -> float:
+    """Where a falling function crosses 0 between 0 and `high`; 0 if it starts below."""
+    low = 0.0
+    if excess(low) <= 0:
+        return 0.0
+    while high - low > 1e-9:
+        middle = (low + high) / 2
+        low, high = (middle, high) if excess(middle) > 0 else (low, middle)
+    return high
+
+
+def _excess(pairs: Sequence[Centre], tau: float) -> float:
+    weights = [1 / max(tau**2 + one.error**2, 1e-300) for one in pairs]
+    total = math.fsum(weights)
+    centre = math.fsum(w * one.log for w, one in zip(weights, pairs, strict=True)) / total
+    return math.fsum(w * (one.log - centre) ** 2 for w, one in zip(weights, pairs, strict=True)) - (len(pairs) - 1)
+
+
+def holm(p_values: Sequence[float], level: float = LEVEL) -> list[bool]:
+    """Which hypotheses fall so that the chance of any false rejection stays below `level` (Holm 1979)."""
+    return _stepwise(p_values, lambda rank, count: level / (count - rank), down=True)
+
+
+def benjamini_hochberg(p_values: Sequence[float], level: float = LEVEL) -> list[bool]:
+    """Which hypotheses fall so that the expected share of false ones among them stays below `level`."""
+    return _stepwise(p_values, lambda rank, count: level * (rank + 1) / count, down=False)
+
+
+def _stepwise(p_values: Sequence[float], bound: Callable[[int, int], float], down: bool) -> list[bool]:
+    """Step-down stops at the first that passes; step-up rejects all up to the last one below its bound."""
+    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
+    passed = [p_values[i] <= bound(rank, len(order)) for rank, i in enumerate(order)]
+    if down:
+        count = passed.index(False) if False in passed else len(passed)
+    else:
+        count = max((rank + 1 for rank, good in enumerate(passed) if good), default=0)
+    fallen = set(order[:count])
+    return [i in fallen for i in range(len(p_values))]

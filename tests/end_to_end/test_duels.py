@@ -1,0 +1,108 @@
+"""Duels of planted durations: verdicts to the digit, exit codes, and one side failing."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playing import Stage, drill
+
+CASES = (drill(1), drill(4))
+
+
+def side(stage: Stage, name: str, **variables: str) -> str:
+    """An interpreter whose null target behaves as told: a wrapper script, as a user would write one."""
+    path = stage.folder / name
+    lines = [f"export {key}={value}" for key, value in variables.items()]
+    path.write_text("\n".join(["#!/bin/sh", *lines, f'exec {sys.executable} "$@"', ""]))
+    path.chmod(0o755)
+    return str(path)
+
+
+def fought(
+    stage: Stage, b: dict[str, str], *more: str, cases: tuple[str, ...] = CASES
+) -> tuple[int, list[dict[str, Any]], str]:
+    sides = ("--a", side(stage, "a"), "--b", side(stage, "b", **b))
+    done = stage.play("duel", *cases, *sides, "--target", "null:x", "--budget", "500ms", "--json", *more)
+    rows = json.loads(done.stdout)["decisions"] if done.stdout else []
+    return done.returncode, rows, done.stderr
+
+
+def test_equal_sides_are_the_same_and_exit_0(stage: Stage) -> None:
+    code, rows, _ = fought(stage, {})
+    assert code == 0
+    assert [(row["verdict"], row["ratio"]) for row in rows] == [("same", pytest.approx(1.0))] * 2
+
+
+@pytest.mark.parametrize(("call_ns", "code", "word"), [("1030000", 1, "slower"), ("970000", 0, "faster")])
+def test_three_percent_is_seen_to_the_digit(stage: Stage, call_ns: str, code: int, word: str) -> None:
+    found, rows, said = fought(stage, {"NULL_CALL_NS": call_ns})
+    assert found == code
+    assert {row["verdict"] for row in rows} == {word}
+    assert rows[0]["ratio"] == pytest.approx(int(call_ns) / 1e6, abs=5e-4)
+    assert "a second look at 2 of 2 cases" in said
+
+
+def test_a_change_below_the_threshold_is_no_change(stage: Stage) -> None:
+    code, rows, _ = fought(stage, {"NULL_CALL_NS": "1005000"})
+    assert (code, {row["verdict"] for row in rows}) == (0, {"same"})
+    code, rows, _ = fought(stage, {"NULL_CALL_NS": "1005000"}, "--threshold", "0.1%")
+    assert (code, {row["verdict"] for row in rows}) == (1, {"slower"})
+
+
+@pytest.mark.parametrize(("fault", "said"), [("abort", "B crashed: killed by SIGABRT"), ("wrong", "B is wrong")])
+def test_one_side_failing_is_not_comparable_and_exits_2(stage: Stage, fault: str, said: str) -> None:
+    code, rows, _ = fought(stage, {"NULL_FAULT": fault})
+    assert code == 2
+    assert [row["verdict"] for row in rows] == ["not comparable"] * 2
+    assert all(row["reason"].startswith(said) for row in rows)
+
+
+def test_calls_too_short_for_the_clock_are_batched(stage: Stage) -> None:
+    fast = {"NULL_CALL_NS": "1030", "NULL_STEP_NS": "1", "NULL_CLOCK_NS": "50"}
+    sides = ("--a", side(stage, "a", NULL_CALL_NS="1000", NULL_STEP_NS="1", NULL_CLOCK_NS="50"))
+    sides += ("--b", side(stage, "b", **fast))
+    done = stage.play("duel", drill(1), *sides, "--target", "null:x", "--budget", "50ms", "--json")
+    (row,) = json.loads(done.stdout)["decisions"]
+    assert row["verdict"] == "slower"
+    assert row["ratio"] == pytest.approx(1037.5 / 1007.5, abs=1e-3)
+
+
+def test_two_implementations_within_one_environment(stage: Stage) -> None:
+    words = ("duel", drill(8), "--impl-a", "plain", "--impl-b", "grouped", "--target", "null:x", "--budget", "500ms")
+    done = stage.play(*words)
+    assert done.returncode == 0
+    assert "plain / grouped" in done.stdout
+    assert "same" in done.stdout
+
+
+def test_every_turn_is_written_and_no_file_is_lost(stage: Stage) -> None:
+    fought(stage, {}, "-o", "duel.json")
+    document = json.loads((stage.folder / "duel.json").read_text())
+    turns = document["contests"][0]["pairs"][0]
+    assert len(document["contests"]) == 2
+    assert len(turns) >= 20
+    assert {turn[0] for turn in turns} == {"A", "B"}
+    code, _, said = fought(stage, {}, "-o", "duel.json")
+    assert (code, said) == (2, "moemark: duel.json exists: --force replaces it\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ((), "nothing to compare: give --a and --b"),
+        (("--impl-a", "plain", "--impl-b", "nonsense"), "side B has no 'nonsense'"),
+        (("--a", "nowhere", "--b", "x"), "no python at 'nowhere'"),
+        (("--a", ".", "--b", "x", "--target", "null:x@y"), "names an interpreter"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exits_2(stage: Stage, words: tuple[str, ...], said: str) -> None:
+    target = () if "--target" in words else ("--target", "null:x")
+    done = stage.play("duel", drill(8), *words, *target)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(Path(stage.folder).glob("*.json"))
