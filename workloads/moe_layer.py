@@ -95,7 +95,7 @@ if TYPE_CHECKING:
 
     from workloads.backends.onnx_ops import Graph
 
-__all__ = ["MoeLayerWorkload", "build_torch_layer", "layer_problem"]
+__all__ = ["MoeLayerWorkload", "build_torch_layer", "layer_problem", "layer_weights"]
 
 
 class MoeLayerWorkload:
@@ -119,9 +119,13 @@ class MoeLayerWorkload:
         check_share(about, case.ep)
         made = _with_combined(case, about, routed_inputs(case, about, with_rows=True))
         sizes = _sizes(case, about, made)
-        weights = router_weights(made.gate, made.table) | expert_weights(about, sizes.local_experts, case.seed)
-        weights |= shared_weights(about, case.seed) | passage_weights(about, case.seed)
+        weights = router_weights(made.gate, made.table) | layer_weights(about, sizes.local_experts, case.seed)
         return layer_problem(case, about, made, weights)
+
+
+def layer_weights(about: Model, local: int, seed: int) -> dict[str, Weight]:
+    """All weights of one rank's share of the layer, but for the router's."""
+    return expert_weights(about, local, seed) | shared_weights(about, seed) | passage_weights(about, seed)
 
 
 def layer_problem(case: Case, about: Model, made: RoutedInputs, weights: dict[str, Weight]) -> Problem:

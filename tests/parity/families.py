@@ -238,6 +238,13 @@ FAMILIES = (
         layer=5,
     ),
     Family(
+        "deepseek_v4",
+        "DeepseekV4Config",
+        "DeepseekV4SparseMoeBlock",
+        models=("deepseek-v4-flash", "deepseek-v4-pro"),
+        variant="+hash",
+    ),
+    Family(
         "deepseek_v3",
         "DeepseekV3Config",
         "DeepseekV3MoE",

@@ -6,7 +6,7 @@ Problem, targets and implementations are those of a measurement; only weights an
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 import numpy as np
@@ -15,15 +15,14 @@ from torch import Tensor
 
 from harness.targets import Target, TargetName, open_target
 from tests.parity.families import Family, State
-from tests.parity.theirs import Reference
+from tests.parity.theirs import VOCABULARY, Reference
 from workloads.case import Case
 from workloads.dims import Model
-from workloads.experts import unsupported_experts
-from workloads.inputs import RoutedInputs, Slot, unsupported_routing
-from workloads.moe_layer import layer_problem
-from workloads.planting import Gate, selected
+from workloads.inputs import RoutedInputs, Slot
+from workloads.moe_layer import layer_problem, layer_weights
+from workloads.planting import gate_of, selected
 from workloads.problem import SLOTS, Problem
-from workloads.registry import implementations_of
+from workloads.registry import implementations_of, workload_of
 from workloads.router import router_weights
 from workloads.weights import Pinned
 
@@ -40,8 +39,8 @@ SLOW = {"compiled"}
 NAMES = {
     "gate": (
         "gate.weight",
-        "router.weight",
         "gate.wg.weight",
+        "router.weight",
         "router.layer.weight",
         "router.classifier.weight",
         "router.proj.weight",
@@ -56,7 +55,7 @@ NAMES = {
     ),
     "router_scale": ("router.per_expert_scale",),
     "router_norm": ("router.scale",),
-    "hash_table": ("gate.tid2eid", "router.tid2eid"),
+    "hash_table": ("gate.tid2eid",),
     "experts_in": ("experts.gate_up_proj", "experts.up_proj"),
     "experts_out": ("experts.down_proj",),
     "experts_in_bias": ("experts.gate_up_proj_bias",),
@@ -75,7 +74,9 @@ NAMES = {
 """Our weight → what modules call it, `shared` standing for any of SHARED."""
 STACKED = ("shared_in", "shared_out", "latent_down", "latent_up")
 """Weights that ours holds as stacks of one."""
-ROUTER = ("gate", "gate_bias", "router_bias", "router_scale", "router_norm", "hash_table")
+TERMS = {"bias": "router_bias", "linear_bias": "gate_bias", "scale": "router_scale", "norm": "router_norm"}
+"""Part of our gate → its name among the weights."""
+ROUTER = ("gate", "hash_table", *TERMS.values())
 SHARED = ("shared_experts", "shared_expert", "shared_mlp")
 
 
@@ -94,8 +95,8 @@ def case_of(name: str, variant: str = "") -> Case:
 
 
 def unsupported(family: Family, about: Model) -> str | None:
-    """Why our layer of that model is not defined or not done yet; None if it is."""
-    return unsupported_routing(case_of(about.id, family.variant), about) or unsupported_experts(about)
+    """Why our layer of that model is not defined or not done; None if it is, or if models.toml does not hold the model."""
+    return None if family.traits else workload_of("moe-layer").unsupported(case_of(about.id, family.variant))
 
 
 def tiny(about: Model) -> Model:
@@ -109,6 +110,7 @@ def tiny(about: Model) -> Model:
         experts_per_token=min(6, about.experts_per_token),
         moe_intermediate_size=INNER,
         shared_intermediate_size=shared,
+        vocab_size=VOCABULARY,
         moe_latent_size=LATENT if about.moe_latent_size else 0,
         zero_experts=ZERO if about.zero_experts else 0,
         router_jitter_eps=JITTER if about.router_jitter_eps else 0.0,
@@ -119,28 +121,24 @@ def tiny(about: Model) -> Model:
 
 
 def problem_of(family: Family, about: Model, theirs: Reference) -> Problem:
-    """Our problem with their weights and tokens. Raises AssertionError where they hold something that ours does not."""
+    """Our problem with their weights and tokens. Raises AssertionError unless they hold what ours holds."""
     named = _named(theirs.state)
-    gate = Gate(
-        weight=_array(named["gate"]),
-        bias=_maybe(named, "router_bias"),
-        linear_bias=_maybe(named, "gate_bias"),
-        inverse=np.empty(0),
-        scale=_maybe(named, "router_scale"),
-        norm=_maybe(named, "router_norm"),
-        norm_eps=about.router_input_norm_eps,
-        sharpness=about.router_logit_scale or 1.0,
+    planted = gate_of(about, seed=0)
+    terms = {ours: _maybe(named, name) for ours, name in TERMS.items()}
+    gate = replace(planted, weight=_array(named["gate"]), **terms)
+    table = named["hash_table"].int().numpy() if "hash_table" in named else None
+    inputs = {"tokens": theirs.tokens.numpy()} | (
+        {} if table is None else {"input_ids": theirs.token_ids.int().numpy()}
     )
-    inputs, table = {"tokens": theirs.tokens.numpy()}, None
-    if "hash_table" in named:
-        table = named["hash_table"].numpy().astype(np.int32)
-        inputs["input_ids"] = theirs.token_ids.numpy().astype(np.int32)
     looked_up = None if table is None else table[inputs["input_ids"]].astype(np.int64)
     ids, weights = selected(gate, about, inputs["tokens"], looked_up)
     slot, real = Slot(inputs, ids, weights), ids[ids < about.num_experts]
     made = RoutedInputs(gate, ids, table, [slot] * SLOTS, len(ids), real.size, len(np.unique(real)), {})
     stacks = {name: Pinned(values.numpy()) for name, values in named.items() if name not in ROUTER}
-    return layer_problem(case_of(about.id, family.variant), about, made, router_weights(gate, table) | stacks)
+    held = router_weights(gate, table) | stacks
+    wanted = router_weights(planted, table) | layer_weights(about, about.num_experts, seed=0)
+    assert {name: weight.shape for name, weight in held.items()} == {name: w.shape for name, w in wanted.items()}
+    return layer_problem(case_of(about.id, family.variant), about, made, held)
 
 
 def _named(state: State) -> State:
@@ -162,8 +160,8 @@ def _gathered(state: State) -> State:
         if first in SHARED:
             found[f"shared.{rest}"] = found.pop(name)
     if "shared.gate_proj.weight" in found:
-        gate, up = (found.pop(f"shared.{part}_proj.weight") for part in ("gate", "up"))
-        found["shared.gate_up_proj.weight"] = torch.cat([gate, up])
+        both = [found.pop(f"shared.{part}_proj.weight") for part in ("gate", "up")]
+        found["shared.gate_up_proj.weight"] = torch.cat(both)
     return found
 
 

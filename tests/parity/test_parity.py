@@ -65,18 +65,26 @@ def traits_left_out(about: Model) -> dict[str, dict[str, Any]]:
         wrong["normalisation"] = {"norm_topk_prob": not about.norm_topk_prob}
     if about.activation_limit:
         wrong["limit"] = {"activation_limit": 1.1 * about.activation_limit}
+    if about.router_logit_scale:
+        wrong["scale of logits"] = {"router_logit_scale": None}
+    if about.router_jitter_eps:
+        wrong["jitter"] = {"router_jitter_eps": 2 * about.router_jitter_eps}
     if about.num_expert_groups > 1:
         wrong["groups"] = {"topk_groups": about.num_expert_groups}
     wrong["rule"] = {"router": OTHER_RULE.get(about.router or "", "softmax_topk")}
-    if not about.glu:
-        return wrong  # there is one activation without a gate
-    wrong["activation"] = {"activation": "silu_swiglu"} if about.activation != "silu_swiglu" else CLAMPED
+    if about.glu:
+        wrong["activation"] = {"activation": "silu_swiglu"} if about.activation != "silu_swiglu" else CLAMPED
     return wrong
 
 
 WEIGHTS_FIXED = ("topk_softmax", "topk_sigmoid", "sparsemixer")
 """Rules whose weights are normalised whatever the model says."""
-OTHER_RULE = {"softmax_topk": "sigmoid_topk", "topk_softmax": "sigmoid_topk", "softmax_group_topk": "sigmoid_topk"}
+OTHER_RULE = {
+    "softmax_topk": "sigmoid_topk",
+    "topk_softmax": "sigmoid_topk",
+    "softmax_group_topk": "sigmoid_topk",
+    "sqrtsoftplus_bias_topk": "sigmoid_bias_topk",
+}
 CLAMPED = {"activation": "clamped_silu_swiglu", "activation_limit": 0.5}
 
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from tests.parity.families import Family, State
 from workloads.dims import Model
 
-__all__ = ["KEYS", "Reference", "default_of", "reference"]
+__all__ = ["KEYS", "VOCABULARY", "Reference", "default_of", "reference"]
 
 VOCABULARY = 50
 KEYS = {
