@@ -1,0 +1,61 @@
+"""`target@interpreter`: a real second ONNX Runtime, with another provider, in an environment of its own that has no moemark."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from results.store import RunFile, read
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = ("onnxruntime-openvino==1.24.1", "onnx", "numpy", "msgspec", "psutil", "py-cpuinfo")
+CASES = ("router/olmoe-1b-7b/ep1/t4/fp32/balanced/latency", "moe-layer/olmoe-1b-7b/ep64/t2/fp32/uniform/latency")
+
+pytestmark = pytest.mark.skipif(
+    not (os.environ.get("CI") or (ROOT / ".venv-ov").exists()),
+    reason="makes an environment with onnxruntime-openvino: set CI=true",
+)
+
+
+@pytest.fixture(scope="module")
+def environment() -> Path:
+    folder = ROOT / ".venv-ov"
+    if not folder.exists():
+        subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+        subprocess.run([folder / "bin" / "python", "-m", "pip", "install", "-q", *PACKAGES], check=True)
+    return folder
+
+
+def run(folder: Path, target: str, *cases: str) -> RunFile:
+    record = folder / "run.jsonl"
+    words = ["run", *cases, "--target", target, "--budget", "50ms", "-o", str(record), "--force"]
+    done = subprocess.run([sys.executable, "-m", "harness", *words], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode in (0, 1), done.stderr
+    return read(record)
+
+
+@pytest.mark.parametrize("provider", ["cpu", "openvino"])
+def test_another_runtime_does_the_same_work_rightly(environment: Path, provider: str, tmp_path: Path) -> None:
+    here, there = (run(tmp_path, target, *CASES) for target in ("ort:cpu", f"ort:{provider}@{environment}"))
+    for one, other in zip(here.measurements, there.measurements, strict=True):
+        assert (other.status, other.target) == ("ok", f"ort:{provider}")
+        assert (one.case_digest, one.input_digest) == (other.case_digest, other.input_digest)
+        assert other.placement is not None
+        assert other.placement.nodes == other.placement.nodes_on_target
+    told = there.run.environment["targets"][f"ort:{provider}"]
+    assert told["runtime_version"] == "1.24.1"
+    assert str(environment) not in (tmp_path / "run.jsonl").read_text()
+
+
+def test_an_environment_that_lacks_a_package_is_refused_with_what_to_install(tmp_path: Path) -> None:
+    bare = tmp_path / "bare"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", bare], check=True)
+    words = ["run", CASES[0], "--target", f"ort:cpu@{bare}", "-o", str(tmp_path / "x.jsonl")]
+    done = subprocess.run([sys.executable, "-m", "harness", *words], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "its interpreter needs numpy, msgspec, psutil, py-cpuinfo" in done.stderr
+    assert not (tmp_path / "x.jsonl").exists()
