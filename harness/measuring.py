@@ -114,7 +114,7 @@ class _Attempt:
     def run(self) -> None:
         """The whole way. Raises what stops it."""
         case, target = self._request.case, self._bench.target
-        _refuse(case, target)
+        _refuse(case, target, self._implementation)
         self._tell({"event": "phase", "phase": "inputs"})
         problem = self._bench.problem(case)
         self.fields |= _of_problem(problem)
@@ -247,8 +247,8 @@ def _find(target: Target, request: Request) -> Implementation:
     return found[request.implementation]
 
 
-def _refuse(case: Case, target: Target) -> None:
-    reason = workload_of(case.workload).unsupported(case)
+def _refuse(case: Case, target: Target, implementation: Implementation) -> None:
+    reason = workload_of(case.workload).unsupported(case) or implementation.cannot(case, target.facts)
     if reason is None and case.scenario != "latency" and target.facts.synchronous:
         reason = (
             f"calls are synchronous on {target.facts.runtime}:{target.facts.device_type}: latency is its throughput"

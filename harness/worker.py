@@ -63,6 +63,8 @@ class _Worker:
 
     def _hello(self, request: dict[str, Any]) -> None:
         """Opens the target and says what it is and what it offers for each case; or why it cannot run."""
+        if any("/tf32/" in case for case in request["cases"]):
+            os.environ.pop("NVIDIA_TF32_OVERRIDE", None)  # it would forbid what these cases ask for; targets pin fp32 themselves
         try:
             target = open_target(TargetName.parse(request["target"]))
             told = _introduction(target, [Case.parse(text) for text in request["cases"]])
@@ -118,9 +120,15 @@ def _introduction(target: Target, cases: list[Case]) -> dict[str, Any]:
 
 
 def _offer(case: Case, facts: TargetFacts) -> dict[str, Any]:
-    """A case's digest and, for each implementation, its name, its division and why it is left out by default (or None)."""
-    offered = [(i.name, i.division, i.unsuited(case, facts)) for i in implementations_of(case.workload, facts.runtime)]
-    return {"case": case.id, "digest": case.digest(workload_of(case.workload).version), "implementations": offered}
+    """A case's digest and, for each implementation that can do it, its name, its division and why it is left out by default.
+
+    Where none can, all of them with the reasons, unless the workload itself refuses the case: its sentence says more.
+    """
+    workload, found = workload_of(case.workload), implementations_of(case.workload, facts.runtime)
+    able = [i for i in found if i.cannot(case, facts) is None]
+    said = not able and workload.unsupported(case) is None
+    offered = [(i.name, i.division, (i.cannot if said else i.unsuited)(case, facts)) for i in able or found]
+    return {"case": case.id, "digest": case.digest(workload.version), "implementations": offered}
 
 
 def _libc() -> ctypes.CDLL:

@@ -15,6 +15,14 @@ Three tests, each with a stated tolerance (u = 2**-8 bf16, 2**-11 fp16, 2**-24 f
   minor contributions, and 0.7 u * sqrt(25 / I) from the hidden values, which counts for narrow experts. For each expert
   the mean over its n contributions is <= max(g / 2, sqrt(sum b^2) / n), which is g / sqrt(n) for equal bounds.
 
+A case in a weight format (`workloads.formats`) adds to what a line passes: each projection's weights may be rounded once to the
+carrier when they are decoded, and so may each projection's rounded activations. Their roundings are those of the carrier, in
+quadrature. Where activations are rounded to e4m3 codes (steps of q = 9 % on average), a hidden value that is off by d falls
+on another code with the probability |d| / q, and is then off by a whole step: the root mean square is sqrt(|d| q), not |d|.
+With d of the hidden value's own roundings, and as much from its group's scale, that is `_flip` = 2.1 % for a bf16 carrier; it
+joins the deviation of elements and of hidden values. So wide a tolerance would hide a rounding that was left out (4.5 % of the
+line's scale), which is why there the root mean square of all errors of an output is bounded too, by 1.25 deviations.
+
 Slot 0 is checked in full. Of the other slots lines are drawn with a seed that is chosen after timing, so that every active
 expert is covered; all other lines must be finite, with norms within a factor 2 of what the routing weights and slot 0's
 per-expert norms predict.
@@ -29,6 +37,7 @@ from typing import Any
 
 import numpy as np
 
+from workloads.formats import Precision
 from workloads.problem import Contribution, Expected, Problem
 
 __all__ = ["Checker", "Tolerance", "WrongAnswer", "tolerance_for"]
@@ -37,11 +46,17 @@ UNIT = {"fp32": 2.0**-24, "tf32": 2.0**-11, "bf16": 2.0**-8, "fp16": 2.0**-11}
 GAIN = {"fp32": 1e-5, "tf32": 6e-3 / 8, "bf16": 6e-3, "fp16": 6e-3 / 8}
 NORM_FACTOR = 2.0
 DRAWN_AT_LEAST = 8
+FORMAT_ERROR_LINES = 16
+"""Lines of each output of slot 0 that show a format's own error."""
+ROUNDINGS = 8
 ROUNDING = 1.2
 """Standard deviation of an element, in units of u times its line's scale (derivation above)."""
 DEVIATIONS = 6.0
 HIDDEN_ROUNDING = 0.7
 """Standard deviation of a hidden value of an expert (gate, up, product: three roundings), in units of u."""
+CODE_STEP = 0.09
+"""Distance of two e4m3 codes over their value: 1/8, divided by the mean of a mantissa that is uniform in its logarithm."""
+OVERALL = 1.25
 KURTOSIS = 25.0
 """Of a gated product of two bell-shaped values: few hidden values carry most of an expert's output."""
 
@@ -58,6 +73,12 @@ class Tolerance:
     element: float
     gain: float
     routing: float
+    deviation: float
+    """Standard deviation of an element, in units of its line's scale."""
+    hidden: float
+    """Standard deviation of a hidden value, relative."""
+    overall: float = math.inf
+    """Root mean square of an output's errors, in units of their lines' scales."""
 
     def gain_of(self, deviation: np.ndarray) -> np.ndarray:
         """Bound on single gain errors whose standard deviation from rounding is `deviation`."""
@@ -72,9 +93,30 @@ def tolerance_for(problem: Problem) -> Tolerance:
     """Tolerances of a case's dtype and dims (derivation above)."""
     sizes = problem.sizes
     longest = math.sqrt(max(sizes.hidden, sizes.inner, sizes.shared_inner, sizes.dense_inner))
-    unit, single = UNIT[problem.case.dtype], UNIT["fp32"]
-    element = 8 * unit + 2 * longest * single
-    return Tolerance(unit, element, GAIN[problem.case.dtype], single * (32 + 4 * longest))
+    precision = problem.precision
+    unit, single = UNIT[precision.carrier], UNIT["fp32"]
+    decoded = precision.quantised + precision.rounds_activations  # operands of each projection that are decoded
+    hidden = HIDDEN_ROUNDING * unit * math.sqrt((3 + 2 * decoded) / 3)
+    deviation = ROUNDING * unit * math.sqrt((ROUNDINGS + 2 * decoded) / ROUNDINGS)
+    flip = _flip(precision, hidden)
+    deviation, hidden = math.hypot(deviation, flip), math.hypot(hidden, flip)
+    return Tolerance(
+        unit=unit,
+        element=ROUNDINGS / ROUNDING * deviation + 2 * longest * single,
+        gain=GAIN[precision.carrier],
+        routing=single * (32 + 4 * longest),
+        deviation=deviation,
+        hidden=hidden,
+        overall=OVERALL * deviation if precision.rounds_activations else math.inf,
+    )
+
+
+def _flip(precision: Precision, hidden: float) -> float:
+    """What hidden values that fall on another code do, for values whose own deviation is `hidden`: sqrt(E|d| q)."""
+    if not precision.rounds_activations:
+        return 0.0
+    distance = math.sqrt(2 / math.pi) * math.sqrt(2) * hidden  # its own and its scale's
+    return math.sqrt(distance * CODE_STEP)
 
 
 @dataclass
@@ -138,8 +180,19 @@ class Checker:
             "gain": self.worst.gain,
             "gain_tolerance": self.tolerance.gain,
             "gain_mean": self.worst.gain_mean,
+            "format_error": self._format_error(),
             "reason": self.reason,
         }
+
+    def _format_error(self) -> float | None:
+        """Root mean square of (reference in the case's formats - unquantised one) over the latter's, some lines of slot 0."""
+        if self.problem.unquantised is None or self._first is None:
+            return None
+        chosen = {name: lines[:FORMAT_ERROR_LINES] for name, lines in self._first.lines.items()}
+        (plain,) = self.problem.unquantised([(0, chosen)])
+        pairs = [(self._first.values[name][: len(lines)], plain.values[name]) for name, lines in chosen.items()]
+        error = sum(float(((ours - theirs) ** 2).sum()) for ours, theirs in pairs)
+        return math.sqrt(error / sum(float((theirs**2).sum()) for _, theirs in pairs))
 
     def _slot_0(self) -> Expected:
         if self._first is None:
@@ -235,19 +288,28 @@ class Checker:
         error = (np.abs(found - reference) / (np.abs(reference) + scale[:, None])).max(axis=1)
         self.worst.error = max(self.worst.error, float(np.max(error, initial=0.0)))
         self._within(error, self.tolerance.element, f"{where} line", lines)
+        self._check_overall(where, found - reference, scale)
         gains, spread = gain_errors(parts, found - reference)
         self.worst.gain = max(self.worst.gain, float(np.max(np.abs(gains), initial=0.0)))
-        deviation = np.hypot(ROUNDING * scale[parts.row] * spread, self._hidden_deviation(parts.source))
-        bound = self.tolerance.gain_of(self.tolerance.unit * deviation)
+        element = self.tolerance.deviation * scale[parts.row] * spread
+        bound = self.tolerance.gain_of(np.hypot(element, self._hidden_deviation(parts.source)))
         self._within(np.abs(gains), bound, f"{where}: gain of an expert's contribution to line", lines[parts.row])
         self.worst.lines += len(lines)
         return _Gains(parts.source, gains, bound)
+
+    def _check_overall(self, where: str, error: np.ndarray, scale: np.ndarray) -> None:
+        if math.isinf(self.tolerance.overall) or not error.size:
+            return
+        overall = float(np.sqrt(np.mean((error / scale[:, None]) ** 2)))
+        if overall > self.tolerance.overall:
+            allowed = f"tolerance {self.tolerance.overall:.3g}"
+            raise WrongAnswer(f"{where}: root mean square of errors {overall:.3g}, {allowed}: is every activation rounded?")
 
     def _hidden_deviation(self, source: np.ndarray) -> np.ndarray:
         """What rounding an expert's hidden values gives its gain: their errors average over kurtosis-many of `inner`."""
         sizes = self.problem.sizes
         width = np.where(source < 0, sizes.shared_inner or sizes.dense_inner, sizes.inner)
-        return HIDDEN_ROUNDING * np.sqrt(KURTOSIS / width)
+        return self.tolerance.hidden * np.sqrt(KURTOSIS / width)
 
     def _check_means(self, gains: list[_Gains]) -> None:
         """The mean gain error of each expert over all its contributions."""

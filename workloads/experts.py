@@ -84,8 +84,8 @@ def expert_weights(model: Model, local: int, seed: int) -> dict[str, Weight]:
 def ffn_reference(weights: dict[str, Weight], name: str, model: Model, matrix: int, x: np.ndarray) -> np.ndarray:
     """One FFN of a stack on x [n, H], float64 [n, H]."""
     into, out = weights[f"{name}_in"], weights[f"{name}_out"]
-    assert isinstance(into, Tiled)
-    assert isinstance(out, Tiled)
+    assert not isinstance(into, Pinned)
+    assert not isinstance(out, Pinned)
     hidden = into.apply(matrix, x) + _bias(weights, f"{name}_in_bias", matrix)
     gate, up = np.split(hidden, 2, axis=1)
     return out.apply(matrix, activation_of(model)(NumpyOps(), gate, up)) + _bias(weights, f"{name}_out_bias", matrix)
@@ -128,10 +128,17 @@ def summed(parts: Contribution, lines: int) -> np.ndarray:
 
 def ffn_torch(x: Tensor, into: Tensor, out: Tensor, biases: tuple[Tensor | None, Tensor | None], act: Any) -> Tensor:
     """One gated FFN on x [n, H] with weights (out, in)."""
+    gate, up = linear(x, into, biases[0]).chunk(2, dim=-1)
+    return linear(act(gate, up), out, biases[1])
+
+
+def linear(x: Tensor, matrix: Any, bias: Tensor | None) -> Tensor:
+    """x [n, in] times a weight (out, in): a tensor, or a function of x that multiplies by a matrix in a format of its own."""
     import torch.nn.functional as functional
 
-    gate, up = functional.linear(x, into, biases[0]).chunk(2, dim=-1)
-    return functional.linear(act(gate, up), out, biases[1])
+    if not callable(matrix):
+        return functional.linear(x, matrix, bias)
+    return matrix(x) if bias is None else matrix(x) + bias
 
 
 def torch_sorted(x: Tensor, ids: Tensor, shares: Tensor, weights: dict[str, Tensor], act: Any) -> Tensor:
@@ -224,12 +231,12 @@ def onnx_ffn(graph: Graph, x: str, name: str, matrix: int, sizes: Any, model: Mo
     """One gated FFN on 2-D initialisers."""
     inner = sizes.width(name)
     flops = sizes.ffn_flops(name)
-    hidden = graph.matmul(x, graph.weight(f"{name}_in", (sizes.hidden, 2 * inner), matrix), flops * 2 / 3)
+    hidden = graph.linear(x, f"{name}_in", (sizes.hidden, 2 * inner), matrix, flops * 2 / 3)
     if name == "experts" and model.expert_bias:
         hidden = graph.node("Add", hidden, graph.weight("experts_in_bias", (2 * inner,), matrix))
     gate, up = graph.node("Split", hidden, outputs=2, axis=-1, num_outputs=2)
     active = activation_of(model)(graph.in_dtype(), gate, up)
-    out = graph.matmul(active, graph.weight(f"{name}_out", (inner, sizes.hidden), matrix), flops / 3)
+    out = graph.linear(active, f"{name}_out", (inner, sizes.hidden), matrix, flops / 3)
     if name == "experts" and model.expert_bias:
         out = graph.node("Add", out, graph.weight("experts_out_bias", (sizes.hidden,), matrix))
     return out

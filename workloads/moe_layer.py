@@ -31,9 +31,10 @@ from workloads.experts import (
     torch_sorted,
     unsupported_experts,
 )
+from workloads.formats import precision_of, unsupported_dtype, value_bytes
 from workloads.inputs import RoutedInputs, routed_inputs, unsupported_routing
 from workloads.models import Model, check_share, model
-from workloads.problem import DTYPE_BYTES, Contribution, Cost, Expected, Lines, Problem, input_digest
+from workloads.problem import Contribution, Cost, Expected, Lines, Problem, input_digest
 from workloads.registry import Built, implementation, register_workload
 from workloads.router import (
     CASTS,
@@ -43,7 +44,7 @@ from workloads.router import (
     torch_router,
 )
 from workloads.sizes import Sizes
-from workloads.weights import Weight
+from workloads.weights import Weight, in_format
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -63,9 +64,10 @@ class MoeLayerWorkload:
         """The sentence that says why the case is not defined or not done; None if it is."""
         if case.variants:
             return f"the variant {case.variants[0]!r} of {self.name} is not done yet"
-        if case.dtype not in DTYPE_BYTES or case.dtype == "tf32":
-            return f"the dtype {case.dtype!r} of {self.name} is not done yet"
         about = model(case.model)
+        widths = (about.hidden_size, about.moe_intermediate_size or 0, about.shared_intermediate_size or 0)
+        if refusal := unsupported_dtype(case.dtype, widths):
+            return refusal
         return unsupported_routing(case, about) or unsupported_experts(about)
 
     def problem(self, case: Case) -> Problem:
@@ -74,9 +76,10 @@ class MoeLayerWorkload:
         check_share(about, case.ep)
         made = routed_inputs(case, about, with_rows=True)
         sizes = _sizes(case, about, made)
-        weights = router_weights(made.gate) | expert_weights(about, sizes.local_experts, case.seed)
+        plain = router_weights(made.gate) | expert_weights(about, sizes.local_experts, case.seed)
         if sizes.shared_inner:
-            weights |= ffn_weights("shared", about, sizes.shared_inner, 1, case.seed)
+            plain |= ffn_weights("shared", about, sizes.shared_inner, 1, case.seed)
+        weights = in_format(plain, precision_of(case.dtype))
         ring = [slot.inputs for slot in made.slots]
         reference = _Reference(about, made, weights, case.ep > 1)
         return Problem(
@@ -91,6 +94,7 @@ class MoeLayerWorkload:
             references=reference.references,
             sources=reference.sources,
             skew=made.skew,
+            unquantised=_Reference(about, made, plain, case.ep > 1).references if weights is not plain else None,
         )
 
 
@@ -125,15 +129,15 @@ def _outputs(case: Case, sizes: Sizes) -> dict[str, tuple[int, ...]]:
 
 def _cost(case: Case, about: Model, sizes: Sizes, distinct: int) -> Cost:
     """Bytes: touched experts, shared expert, gate and biases once; own tokens in, rows in (ep > 1), outputs out."""
-    size = DTYPE_BYTES[case.dtype]
+    size, stored = value_bytes(case.dtype), precision_of(case.dtype).element_bytes
     biases = 2 * sizes.inner + sizes.hidden if about.expert_bias else 0
-    weights = distinct * (3 * sizes.hidden * sizes.inner + biases) + 3 * sizes.hidden * sizes.shared_inner
+    matrices = 3 * sizes.hidden * (distinct * sizes.inner + sizes.shared_inner)
     gate, routed = router_bytes(case, about)
     moved = sizes.tokens * sizes.hidden * size  # y, or the shared expert's output at ep > 1
     if case.ep > 1:
         moved = moved if sizes.shared_inner else 0
         moved += 2 * sizes.rows * sizes.hidden * size + 8 * sizes.rows * sizes.experts_per_token
-    weight_bytes = weights * size + gate
+    weight_bytes = round(matrices * stored) + distinct * biases * size + gate
     return Cost(sizes.flops, weight_bytes + routed + moved, weight_bytes, sizes.tokens, sizes.rows, sizes.assignments)
 
 
@@ -256,6 +260,8 @@ def build_torch_layer(problem: Problem, on: Any, experts: Any) -> Built:
     from workloads.backends.torch_ops import TorchOps
 
     route, ops, rule = torch_router(problem.model), TorchOps(), activation_of(problem.model)
+    if problem.case.dtype == "tf32":
+        route = _in_ieee(route)
     slots = [(on.inputs(slot), on.weights(slot)) for slot in range(len(problem.ring))]
     share, shared = problem.case.ep > 1, problem.sizes.shared_inner > 0
 
@@ -276,7 +282,21 @@ def build_torch_layer(problem: Problem, on: Any, experts: Any) -> Built:
         outputs["y"] = y.add_(outputs.pop("shared")) if shared else y
         return outputs
 
-    return Built(call, () if problem.case.dtype == "fp32" else CASTS)
+    return Built(call, () if problem.precision.carrier in ("fp32", "tf32") else CASTS)
+
+
+def _in_ieee(route: Any) -> Any:
+    """The router of a tf32 case: in every dtype its product is IEEE fp32."""
+    import torch
+
+    def exact(tokens: Tensor, weights: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        torch.set_float32_matmul_precision("highest")
+        try:
+            return route(tokens, weights)
+        finally:
+            torch.set_float32_matmul_precision("high")
+
+    return exact
 
 
 @implementation("moe-layer", "torch", "sorted")

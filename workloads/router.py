@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workloads.case import Case
+from workloads.formats import value_bytes
 from workloads.inputs import routed_inputs, unsupported_routing
 from workloads.models import Model, model
 from workloads.planting import Gate
@@ -42,7 +43,7 @@ class RouterWorkload:
         if case.variants:
             return f"the variant {case.variants[0]!r} of {self.name} is not done yet"
         if case.dtype not in DTYPE_BYTES or case.dtype == "tf32":
-            return f"the dtype {case.dtype!r} of {self.name} is not done yet"
+            return f"a router computes in fp32 whatever the dtype: {case.dtype} is not defined for it, write fp32, bf16 or fp16"
         return unsupported_routing(case, model(case.model))
 
     def problem(self, case: Case) -> Problem:
@@ -81,7 +82,7 @@ register_workload(RouterWorkload())
 
 def router_bytes(case: Case, about: Model) -> tuple[int, int]:
     """(weights, activations): gate and biases once in the case's dtype; tokens in, ids and fp32 weights out."""
-    size = DTYPE_BYTES[case.dtype]
+    size = value_bytes(case.dtype)
     biases = bool(about.router_bias) + bool(about.router_linear_bias)
     weights = (about.hidden_size + biases) * about.num_experts * size
     return weights, case.tokens * (about.hidden_size * size + 8 * about.experts_per_token)

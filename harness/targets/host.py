@@ -7,7 +7,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from workloads.problem import DTYPE_BYTES, Problem
+from workloads.formats import value_bytes
+from workloads.problem import Problem
 
 __all__ = [
     "HOST_CLOCK",
@@ -69,7 +70,7 @@ def cpu_description() -> dict[str, Any]:
 
 def working_bytes(problem: Problem) -> int:
     """Bytes of temporaries that a call may hold at once: gathered rows, both projections, expert outputs, twice over."""
-    sizes, size = problem.sizes, DTYPE_BYTES[problem.case.dtype]
+    sizes, size = problem.sizes, value_bytes(problem.case.dtype)
     lines = max(sizes.assignments, sizes.tokens)
     widest = 2 * max(sizes.inner, sizes.shared_inner, sizes.dense_inner)
     return 2 * lines * (3 * sizes.hidden + 2 * widest) * size + sizes.tokens * sizes.num_experts * 16

@@ -13,16 +13,22 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from workloads.formats import WeightFormat
+
 __all__ = ["IR_VERSION", "ONNX_TYPES", "OPSET", "Graph", "Placeholder"]
 
 OPSET = 21
 IR_VERSION = 10
+CONTRIB = "com.microsoft"
+ACCURACY_LEVEL = 1
+"""Of MatMulNBits: activations stay fp32."""
 ONNX_TYPES = {
     "fp32": TensorProto.FLOAT,
     "bf16": TensorProto.BFLOAT16,
     "fp16": TensorProto.FLOAT16,
     "int32": TensorProto.INT32,
     "int64": TensorProto.INT64,
+    "uint8": TensorProto.UINT8,
     "bool": TensorProto.BOOL,
 }
 
@@ -36,6 +42,8 @@ class Placeholder:
     matrix: int | None
     transposed: bool
     dtype: str
+    part: str | None = None
+    """`codes` or `scales` of a quantised weight."""
 
 
 @dataclass
@@ -43,6 +51,10 @@ class Graph:
     """Builds a graph; every method returns the name of the value that it makes."""
 
     dtype: str
+    weight_format: WeightFormat | None = None
+    """How projections of FFNs are stored; None: in the graph's dtype."""
+    note: str | None = None
+    """What the record should say of the nodes."""
     nodes: list[Any] = field(default_factory=list)
     initialisers: list[Any] = field(default_factory=list)
     placeholders: list[Placeholder] = field(default_factory=list)
@@ -90,13 +102,31 @@ class Graph:
     def weight(self, weight: str, shape: tuple[int, ...], matrix: int | None = None, dtype: str | None = None) -> str:
         """A placeholder for one matrix of a weight; `shape` is the shape in the graph, (in, out) for matrices."""
         name = weight if matrix is None else f"{weight}_{matrix}"
-        kind = dtype or self.dtype
-        tensor = TensorProto(name=name, data_type=ONNX_TYPES[kind], data_location=TensorProto.EXTERNAL)
+        return self._place(Placeholder(name, weight, matrix, len(shape) == 2, dtype or self.dtype), shape)
+
+    def _place(self, place: Placeholder, shape: tuple[int, ...]) -> str:
+        tensor = TensorProto(name=place.name, data_type=ONNX_TYPES[place.dtype], data_location=TensorProto.EXTERNAL)
         tensor.dims.extend(shape)
         tensor.external_data.add(key="location", value="weights")
         self.initialisers.append(tensor)
-        self.placeholders.append(Placeholder(name, weight, matrix, len(shape) == 2, kind))
-        return name
+        self.placeholders.append(place)
+        return place.name
+
+    def linear(self, x: str, weight: str, shape: tuple[int, int], matrix: int, flops: float) -> str:
+        """x times one matrix (in, out) of a projection, in the format that it is stored in."""
+        if self.weight_format is None:
+            return self.matmul(x, self.weight(weight, shape, matrix), flops)
+        (inner, outer), bits, group = shape, self.weight_format.bits, self.weight_format.block[1]
+        stored = {"codes": ("uint8", (outer, inner // group, group * bits // 8)), "scales": (self.dtype, (outer, inner // group))}
+        parts = [
+            self._place(Placeholder(f"{weight}_{matrix}_{part}", weight, matrix, False, dtype, part), dims)
+            for part, (dtype, dims) in stored.items()
+        ]
+        options = {"bits": bits, "block_size": group, "accuracy_level": ACCURACY_LEVEL}
+        name = self.node("MatMulNBits", x, *parts, domain=CONTRIB, K=inner, N=outer, **options)
+        self.note = f"MatMulNBits with accuracy level {ACCURACY_LEVEL}: unrounded activations"
+        self.matmul_flops[name] = flops
+        return str(name)
 
     def matmul(self, x: str, weight: str, flops: float) -> str:
         """x times a 2-D initialiser; `flops` of useful work are booked on the node."""
@@ -107,9 +137,10 @@ class Graph:
     def model(self) -> onnx.ModelProto:
         """The finished model; placeholders still lack their data."""
         graph = helper.make_graph(self.nodes, "moemark", self.inputs, self.outputs, self.initialisers)
-        return helper.make_model(
-            graph, producer_name="moemark", opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION
-        )
+        opsets = [helper.make_opsetid("", OPSET)]
+        if any(node.domain == CONTRIB for node in self.nodes):
+            opsets.append(helper.make_opsetid(CONTRIB, 1))
+        return helper.make_model(graph, producer_name="moemark", opset_imports=opsets, ir_version=IR_VERSION)
 
     def cast(self, a: str, dtype: str) -> str:
         return self.node("Cast", a, to=ONNX_TYPES[dtype])
