@@ -21,7 +21,8 @@ quadrature. Where activations are rounded to e4m3 codes (steps of q = 9 % on ave
 on another code with the probability |d| / q, and is then off by a whole step: the root mean square is sqrt(|d| q), not |d|.
 With d of the hidden value's own roundings, and as much from its group's scale, that is `_flip` = 2.1 % for a bf16 carrier; it
 joins the deviation of elements and of hidden values. So wide a tolerance would hide a rounding that was left out (4.5 % of the
-line's scale), which is why there the root mean square of all errors of an output is bounded too, by 1.25 deviations.
+line's scale), which is why the root mean square of all errors over the ring is bounded too, by 1.25 deviations = 2.7 %. Right
+ones show 1.8 to 2.1 %; leaving out the rounding of hidden values alone shows 2.4 % and is not seen.
 
 Slot 0 is checked in full. Of the other slots lines are drawn with a seed that is chosen after timing, so that every active
 expert is covered; all other lines must be finite, with norms within a factor 2 of what the routing weights and slot 0's
@@ -137,6 +138,9 @@ class _Gains:
     source: np.ndarray
     errors: np.ndarray
     bounds: np.ndarray
+    squares: float
+    """Sum of the squared errors of the elements that they add up to, in units of their lines' scales."""
+    elements: int
 
 
 @dataclass
@@ -219,6 +223,8 @@ class Checker:
             for slot, one in expected.items():
                 gains += self._check_slot(slot, one, fetch(slot))
             self._check_means(gains)
+            if len(expected) > 1:
+                self._check_overall(gains)
         except WrongAnswer as error:
             self.reason = str(error)
             raise
@@ -288,22 +294,22 @@ class Checker:
         error = (np.abs(found - reference) / (np.abs(reference) + scale[:, None])).max(axis=1)
         self.worst.error = max(self.worst.error, float(np.max(error, initial=0.0)))
         self._within(error, self.tolerance.element, f"{where} line", lines)
-        self._check_overall(where, found - reference, scale)
         gains, spread = gain_errors(parts, found - reference)
         self.worst.gain = max(self.worst.gain, float(np.max(np.abs(gains), initial=0.0)))
         element = self.tolerance.deviation * scale[parts.row] * spread
         bound = self.tolerance.gain_of(np.hypot(element, self._hidden_deviation(parts.source)))
         self._within(np.abs(gains), bound, f"{where}: gain of an expert's contribution to line", lines[parts.row])
         self.worst.lines += len(lines)
-        return _Gains(parts.source, gains, bound)
+        relative = (found - reference) / scale[:, None]
+        return _Gains(parts.source, gains, bound, float((relative**2).sum()), relative.size)
 
-    def _check_overall(self, where: str, error: np.ndarray, scale: np.ndarray) -> None:
-        if math.isinf(self.tolerance.overall) or not error.size:
-            return
-        overall = float(np.sqrt(np.mean((error / scale[:, None]) ** 2)))
+    def _check_overall(self, gains: list[_Gains]) -> None:
+        """The root mean square of all errors, over the ring: one slot of few tokens has too few hidden values to average."""
+        squares, elements = sum(one.squares for one in gains), sum(one.elements for one in gains)
+        overall = math.sqrt(squares / max(1, elements))
         if overall > self.tolerance.overall:
             allowed = f"tolerance {self.tolerance.overall:.3g}"
-            raise WrongAnswer(f"{where}: root mean square of errors {overall:.3g}, {allowed}: is every activation rounded?")
+            raise WrongAnswer(f"root mean square of all errors {overall:.3g}, {allowed}: is every activation rounded?")
 
     def _hidden_deviation(self, source: np.ndarray) -> np.ndarray:
         """What rounding an expert's hidden values gives its gain: their errors average over kurtosis-many of `inner`."""

@@ -14,8 +14,8 @@ before each projection: the layer's input, and the hidden values after the activ
 
 Blocks are (rows, K), amax is a block's largest magnitude; a block of zeros has the scale 1. A code is value / scale, divided in
 fp32, rounded to the nearest with ties to even, saturated. Scales of integer formats have 8 significant bits so that fp16, bf16
-and fp32 kernels hold the same numbers; two bytes are counted, as checkpoints store them. The first of two codes in a byte is the
-low one. Every operation here is one that IEEE 754 rounds correctly, so codes and scales are the same on every machine.
+and fp32 kernels hold the same numbers; two bytes are counted, as checkpoints store them. The first of two codes in a byte is
+the low one. Every operation here is one that IEEE 754 rounds correctly, so codes and scales are the same on every machine.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from functools import cache
 import numpy as np
 
 __all__ = [
-    "E4M3_LARGEST",
     "ACTIVATION_FORMATS",
     "DTYPE_BYTES",
+    "E4M3_LARGEST",
     "WEIGHT_FORMATS",
     "ActivationFormat",
     "Packed",
@@ -268,9 +268,7 @@ def precision_of(dtype: str) -> Precision:
     if dtype in DTYPE_BYTES:
         return Precision(dtype)
     weights, _, activations = dtype.removeprefix("w-").partition("_a-")
-    found = Precision(
-        ACTIVATION_FORMATS[activations].carrier, WEIGHT_FORMATS[weights], ACTIVATION_FORMATS[activations]
-    )
+    found = Precision(ACTIVATION_FORMATS[activations].carrier, WEIGHT_FORMATS[weights], ACTIVATION_FORMATS[activations])
     if found.rounds_activations and weights not in FP8_ACTIVATIONS_WITH:
         raise KeyError(dtype)
     return found
@@ -293,8 +291,8 @@ def unsupported_dtype(dtype: str, widths: Iterable[int] = ()) -> str | None:
         found = precision_of(dtype)
     except KeyError:
         return (
-            f"the dtype {dtype!r} is not done: there are {', '.join(DTYPE_BYTES)}, and w-WEIGHTS_a-ACTIVATIONS with weights"
-            f" {', '.join(WEIGHT_FORMATS)} and activations fp32, bf16, fp16, or, with {' or '.join(FP8_ACTIVATIONS_WITH)}, fp8g128"
+            f"the dtype {dtype!r} is not done: there are {', '.join(DTYPE_BYTES)} and w-WEIGHTS_a-ACTIVATIONS, weights"
+            f" {', '.join(WEIGHT_FORMATS)} and activations fp32, bf16, fp16 or, with {' or '.join(FP8_ACTIVATIONS_WITH)}, fp8g128"
         )
     odd = [width for width in widths if width % found.width_step]
     if odd:

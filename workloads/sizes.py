@@ -44,7 +44,7 @@ class Sizes:
         return round(stacks + self.router_flops)
 
     def tiny(self, step: int = 1) -> Sizes:
-        """The same structure with small matrices, widths multiples of `step`: for asking a runtime what it does with each node."""
+        """The same structure with small matrices, widths multiples of `step`: for asking a runtime about each node."""
         width = max(8, step)
         return replace(
             self,

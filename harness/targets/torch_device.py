@@ -329,6 +329,9 @@ def _ieee_numerics() -> dict[str, str]:
     """fp32 means IEEE fp32: switches every reduced-precision path off; returns what is in force."""
     torch.set_float32_matmul_precision("highest")
     found = {"float32_matmul_precision": torch.get_float32_matmul_precision()}
+    found["NVIDIA_TF32_OVERRIDE"] = os.environ.get(
+        "NVIDIA_TF32_OVERRIDE", "unset"
+    )  # unset where a tf32 case is in the run
     matmul = torch.backends.cuda.matmul
     for switch in ("allow_fp16_reduced_precision_reduction", "allow_bf16_reduced_precision_reduction"):
         setattr(matmul, switch, False)

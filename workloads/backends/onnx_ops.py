@@ -117,7 +117,10 @@ class Graph:
         if self.weight_format is None:
             return self.matmul(x, self.weight(weight, shape, matrix), flops)
         (inner, outer), bits, group = shape, self.weight_format.bits, self.weight_format.block[1]
-        stored = {"codes": ("uint8", (outer, inner // group, group * bits // 8)), "scales": (self.dtype, (outer, inner // group))}
+        stored = {
+            "codes": ("uint8", (outer, inner // group, group * bits // 8)),
+            "scales": (self.dtype, (outer, inner // group)),
+        }
         parts = [
             self._place(Placeholder(f"{weight}_{matrix}_{part}", weight, matrix, False, dtype, part), dims)
             for part, (dtype, dims) in stored.items()
