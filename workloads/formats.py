@@ -290,9 +290,10 @@ def unsupported_dtype(dtype: str, widths: Iterable[int] = ()) -> str | None:
     try:
         found = precision_of(dtype)
     except KeyError:
+        fp8 = " or ".join(FP8_ACTIVATIONS_WITH)
         return (
             f"the dtype {dtype!r} is not done: there are {', '.join(DTYPE_BYTES)} and w-WEIGHTS_a-ACTIVATIONS, weights"
-            f" {', '.join(WEIGHT_FORMATS)} and activations fp32, bf16, fp16 or, with {' or '.join(FP8_ACTIVATIONS_WITH)}, fp8g128"
+            f" {', '.join(WEIGHT_FORMATS)} and activations fp32, bf16, fp16 or, with {fp8}, fp8g128"
         )
     odd = [width for width in widths if width % found.width_step]
     if odd:
