@@ -189,13 +189,17 @@ def _across(
         _fastest_by_case(side, [pair for pair in pairs if pair.reason == reason])
         for side, reason in zip(sides, (_ONLY_BASE, _ONLY_NEW), strict=True)
     ]
-    found = tuple(
-        _pair_across(one, other, margins)
+    met = [
+        (one, other)
         for one in lone[0]
         for other in lone[1]
         if one[0].target == other[0].target and _without_format(one[0].case) == _without_format(other[0].case)
-    )
-    return tuple(pair for pair in pairs if pair.reason not in (_ONLY_BASE, _ONLY_NEW)) + found if found else pairs
+    ]
+    done = {(line.case, line.target) for sides_met in met for line, _ in sides_met}
+    kept = [
+        pair for pair in pairs if pair.reason not in (_ONLY_BASE, _ONLY_NEW) or (pair.case, pair.target) not in done
+    ]
+    return (*kept, *(_pair_across(one, other, margins) for one, other in met))
 
 
 def _fastest_by_case(side: dict[Key, Side], pairs: list[Pair]) -> list[Side]:

@@ -142,7 +142,7 @@ INT4 = OLMOE.replace("/fp32/", "/w-int4g32_a-fp32/")
 
 def test_other_formats_are_not_compared_unless_asked(write_run: WriteRun) -> None:
     runs = write_run(timed(1_000_000)), write_run(timed(500_000, case=INT4), name="new")
-    with pytest.raises(UserError, match="other format: .* w-int4g32_a-fp32, which --across-formats compares"):
+    with pytest.raises(UserError, match=r"other format: .* w-int4g32_a-fp32, which --across-formats compares"):
         compare(*runs)
     pair = only(compare(*runs, across_formats=True))
     assert pair.ratio and pair.ratio.value == pytest.approx(0.5, abs=0.01)
