@@ -99,8 +99,8 @@ def _reference(weights: Any, about: Model, tokens: np.ndarray, lines: Lines) -> 
 
 
 @implementation("dense-ffn", "torch", "plain")
-def build_torch(problem: Problem, on: Any) -> Built:
-    """Two matmuls and the activation."""
+def build_torch(problem: Problem, on: Any, ffn: Any = ffn_torch) -> Built:
+    """Two matmuls and the activation: `ffn(x, into, out, biases, act)`."""
     from workloads.backends.torch_ops import TorchOps
 
     ops, rule = TorchOps(), activation_of(problem.model)
@@ -111,7 +111,7 @@ def build_torch(problem: Problem, on: Any) -> Built:
 
     def call(slot: int) -> dict[str, Tensor]:
         tokens, weights = slots[slot]
-        return {"y": ffn_torch(tokens, weights["dense_in"][0], weights["dense_out"][0], (None, None), act)}
+        return {"y": ffn(tokens, weights["dense_in"][0], weights["dense_out"][0], (None, None), act)}
 
     return Built(call)
 

@@ -250,8 +250,11 @@ def _cut(whole: Contribution, first: int, last: int) -> Contribution:
 # -- torch ---------------------------------------------------------------------------------------------------------
 
 
-def build_torch_layer(problem: Problem, on: Any, experts: Any) -> Built:
-    """The layer around one way of running the experts: `experts(x, ids, shares, weights, act) -> [R, H]`."""
+def build_torch_layer(problem: Problem, on: Any, experts: Any, ffn: Any = ffn_torch) -> Built:
+    """The layer around one way of running the experts: `experts(x, ids, shares, weights, act) -> [R, H]`.
+
+    `ffn(x, into, out, biases, act)` runs the shared expert.
+    """
     from workloads.activations import activation_of
     from workloads.backends.torch_ops import TorchOps
 
@@ -268,7 +271,7 @@ def build_torch_layer(problem: Problem, on: Any, experts: Any) -> Built:
         ids, shares = route(tokens, weights)
         outputs = {"ids": ids, "weights": shares}
         if shared:
-            outputs["shared"] = ffn_torch(tokens, weights["shared_in"][0], weights["shared_out"][0], (None, None), act)
+            outputs["shared"] = ffn(tokens, weights["shared_in"][0], weights["shared_out"][0], (None, None), act)
         if share:
             outputs["partial"] = experts(inputs["rows"], inputs["row_ids"], inputs["row_weights"], weights, act)
             return outputs

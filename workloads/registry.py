@@ -33,7 +33,10 @@ OWN_WORKLOADS = {
     "moe-layer": "workloads.moe_layer",
     "dense-ffn": "workloads.dense_ffn",
 }
-OWN_IMPLEMENTATIONS = ("workloads.implementations.grouped",)
+OWN_IMPLEMENTATIONS = (
+    "workloads.implementations.grouped",
+    "workloads.implementations.packed",
+)
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,8 @@ class Implementation:
     """torch: `build(problem, on) -> Built`; onnxruntime: `build(model, sizes, graph)`, adding nodes to the graph."""
     unsuited: Callable[[Case, TargetFacts], str | None] = field(default=lambda case, facts: None)
     """Why it is left out by default for this case on this target (asked for by name it runs all the same); None if suited."""
+    more_memory: float = 0.0
+    """Memory that it needs beside the weights as they come, as a share of theirs: packed or gathered copies."""
 
 
 @dataclass(frozen=True)
@@ -102,11 +107,13 @@ def implementation(
     name: str,
     division: str = "portable",
     unsuited: Callable[[Case, TargetFacts], str | None] | None = None,
+    more_memory: float = 0.0,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Registers the decorated builder as an implementation of a workload on a runtime."""
 
     def register(build: Callable[..., Any]) -> Callable[..., Any]:
-        entry = Implementation(workload, runtime, name, division, build, unsuited or (lambda case, facts: None))
+        why = unsuited or (lambda case, facts: None)
+        entry = Implementation(workload, runtime, name, division, build, why, more_memory)
         _IMPLEMENTATIONS[workload, runtime, name] = entry
         return build
 

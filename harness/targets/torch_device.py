@@ -46,8 +46,7 @@ class TorchTarget:
         _set_threads(dict(name.options))
         torch.set_grad_enabled(False)
         self._numerics = _ieee_numerics()
-        features = frozenset({"grouped_mm"} if _has_grouped_mm(self._device) else ())
-        self.facts = TargetFacts("torch", self._device.type, self._module is None, features)
+        self.facts = TargetFacts("torch", self._device.type, self._module is None, _features(self._device))
 
     def describe(self) -> dict[str, Any]:
         """Device, versions, threads and effective numerics."""
@@ -75,7 +74,8 @@ class TorchTarget:
 
     def needed_memory_bytes(self, problem: Problem, implementation: Implementation, copies: int) -> int:
         """Copies of the weights, the ring's inputs, two blocks to tile from, temporaries."""
-        return problem.weight_bytes * copies + problem.input_bytes + 16 * BLOCK + host.working_bytes(problem)
+        weights = round(problem.weight_bytes * copies * (1 + implementation.more_memory))
+        return weights + problem.input_bytes + 16 * BLOCK + host.working_bytes(problem)
 
     def copies_for(self, problem: Problem) -> int:
         """Copies that keep the weights cold in the device's last-level cache."""
@@ -304,6 +304,25 @@ def _ieee_numerics() -> dict[str, str]:
         npu.matmul.allow_hf32 = False
         found["npu_allow_hf32"] = str(npu.matmul.allow_hf32)
     return found
+
+
+def _features(device: torch.device) -> frozenset[str]:
+    """What implementations may ask of this build and device."""
+    found = {"grouped_mm"} if _has_grouped_mm(device) else set()
+    if device.type == "cpu":
+        found |= {f"packed_{name}" for name, dtype in DTYPES.items() if _has_packed_matmul(dtype)}
+    return frozenset(found)
+
+
+def _has_packed_matmul(dtype: torch.dtype) -> bool:
+    """Whether oneDNN's matmul with weights in its own layout runs on this CPU in a dtype."""
+    x = torch.ones(16, 16, dtype=dtype)
+    try:
+        packed = torch.ops.mkldnn._reorder_linear_weight(x)
+        torch.ops.mkldnn._linear_pointwise.default(x, packed, None, "none", [], "")
+    except (AttributeError, RuntimeError):  # a build without oneDNN, or a CPU without the instructions
+        return False
+    return True
 
 
 def _has_grouped_mm(device: torch.device) -> bool:
