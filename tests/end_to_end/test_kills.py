@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from playing import Stage, drill, wait_until
+from playing import Stage, drill, end_of, wait_until
 
 from results.store import read
 
@@ -76,7 +76,7 @@ def test_a_kill_loses_at_most_the_case_under_way(stage: Stage, victim: Callable[
         struck += process.poll() is None
         before = intact(stage.record)
         victim(process)
-        process.communicate()
+        end_of(process)
         assert intact(stage.record) >= before
         finish(stage)
         whole = read(stage.record)
@@ -93,5 +93,5 @@ def test_a_worker_dies_with_its_conductor(stage: Stage) -> None:
     wait_until(lambda: worker_of(process.pid) is not None and stage.record.exists())
     worker = psutil.Process(worker_of(process.pid))
     process.kill()
-    process.communicate()
+    end_of(process)
     wait_until(lambda: not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE)

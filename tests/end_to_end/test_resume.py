@@ -6,7 +6,7 @@ import signal
 
 import msgspec
 import pytest
-from playing import Stage, drill, wait_until
+from playing import Stage, drill, end_of, wait_until
 
 from results.record import End
 from results.store import Writer, read
@@ -24,7 +24,7 @@ def interrupt(stage: Stage, number: signal.Signals = signal.SIGINT) -> int:
     process = stage.begin(*BEGIN)
     wait_until(lambda: recorded(stage) >= 2)
     process.send_signal(number)
-    process.communicate()
+    end_of(process)
     return process.returncode
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -48,7 +49,7 @@ class Stage:
         return subprocess.Popen(
             self.command(*words),
             cwd=self.folder,
-            env=self.environment,
+            env=self.environment | {"PYTHONFAULTHANDLER": "1"},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
@@ -63,6 +64,15 @@ class Stage:
     @staticmethod
     def command(*words: str) -> list[str]:
         return [sys.executable, "-m", "harness", *words]
+
+
+def end_of(process: subprocess.Popen[str], limit_s: float = LIMIT_S) -> str:
+    """Waits for the end of a command that was begun; its standard error. One that hangs is shown with its stacks."""
+    try:
+        return process.communicate(timeout=limit_s)[1]
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGABRT)
+        raise AssertionError(f"no end within {limit_s:g} s:\n{process.communicate()[1]}") from None
 
 
 def wait_until(true: Callable[[], bool]) -> None:
