@@ -80,6 +80,10 @@ class Tiled:
         parts = [x @ view.T for _, _, view in self.chunks(matrix)]
         return np.ldexp(np.concatenate(parts, axis=1), -self.scale)
 
+    def stack(self) -> np.ndarray:
+        """All matrices, float32 [n, rows, columns]."""
+        return np.stack([np.ascontiguousarray(self.transposed(matrix).T) for matrix in range(len(self.offsets))])
+
     def transposed(self, matrix: int) -> np.ndarray:
         """One matrix as (in, out): float32 [columns, rows], laid out a strip of rows at a time (fast in cache)."""
         whole = _single_block(self.seed, self.scale)
