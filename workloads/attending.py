@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,7 +19,10 @@ from workloads.dims import Attention, Model
 from workloads.pinned import integers, log, on_grid, stream
 from workloads.weights import Pinned
 
-__all__ = ["MOST_POSITIONS", "WINDOW", "Form", "form_of", "pinned_sinks", "softmax_rows"]
+if TYPE_CHECKING:
+    from workloads.backends.onnx_ops import Graph
+
+__all__ = ["MOST_POSITIONS", "WINDOW", "Form", "form_of", "onnx_visible", "pinned_sinks", "softmax_rows"]
 
 WINDOW = "window"
 MOST_POSITIONS = 1_000_000
@@ -136,6 +139,12 @@ def softmax_rows(scores: np.ndarray, sinks: Any = None) -> np.ndarray:
     weights = np.exp(scores - top)
     total = weights.sum(axis=-1, keepdims=True) + (0.0 if sinks is None else np.exp(sinks - top))
     return weights / total
+
+
+def onnx_visible(graph: Graph, mixer: Attention, tokens: int) -> str:
+    """[T, T] whether a token attends to another: itself and those before it, within the window."""
+    distance = np.arange(tokens)[:, None] - np.arange(tokens)
+    return graph.constant((distance >= 0) & (distance < (mixer.sliding_window or tokens)), "bool")
 
 
 assert math.log2(MOST_POSITIONS) < 20  # what `workloads.rope` reduces exactly

@@ -5,7 +5,8 @@ sequence, causal, nothing cached; either with `+window`: the model's layers with
 outputs `y` [T, H] and what the cache receives (`keys` and `values` [T, width]). The cache is pinned like weights, laid out
 [sequence and head, position, dim], filled before the
 clock starts and not written to: a call attends to it and to the new token in one softmax. A window's cache holds the
-window less the new token. No norm before the attention, no residual. Kinds: `gqa` (`workloads.gqa`).
+window less the new token. No norm before the attention, no residual. Kinds: `gqa` (`workloads.gqa`),
+`mla` (`workloads.mla`: its cache receives `latents` and `rope_keys`).
 
 Useful FLOPs: the projections, and 2 * (d + d_v) * heads for every (query, key) pair that is attended to. Compulsory bytes:
 projections and the other weights once, the attended cache once, tokens in, outputs out.
@@ -14,9 +15,10 @@ Tolerance: beyond an FFN's 8 roundings count 8 more (`attention_out` of `checkin
 the root mean square of one rounding: scores have a standard deviation of up to 1.2 (with YaRN's factor) and a root mean square
 of 1.9 under the softmax's own weights, so rounding them gives 0.8 u; queries and keys are rounded twice each (projected,
 rotated) and give 0.7 u each; values, weights of the softmax, heads' outputs and y 0.41 u each. In quadrature that is
-1.5 u, and 1.2 u sqrt(16 / 8) = 1.7 u is what the checker takes. An output's line is one contribution: its gain error is
-bounded like an expert's. The norm of a line not compared is predicted by that of slot 0's line; a head's squared output varies
-by about its mean, so over n heads the factor 2 becomes 2 sqrt(1 + 6 / sqrt(n)).
+1.5 u, and 1.2 u sqrt(16 / 8) = 1.7 u is what the checker takes. `mla` has 6 more (`kv_a_norm`): queries pass 5 roundings
+(1.1 u), keys 3 (0.9 u), values 3: 2.0 u in quadrature, and the checker takes 1.2 u sqrt(22 / 8) = 2.0 u. An output's line is
+one contribution: its gain error is bounded like an expert's. The norm of a line not compared is predicted by that of slot
+0's line; a head's squared output varies by about its mean, so over n heads the factor 2 becomes 2 sqrt(1 + 6 / sqrt(n)).
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workloads import gqa
+from workloads import gqa, mla
 from workloads.attending import Form, form_of
 from workloads.case import Case
 from workloads.models import Model, model
@@ -44,7 +46,7 @@ if TYPE_CHECKING:
 
 __all__ = ["AttentionWorkload"]
 
-KINDS = {"gqa": gqa}
+KINDS = {"gqa": gqa, "mla": mla}
 """Kind of token mixer → the module that does it."""
 
 
@@ -144,13 +146,14 @@ def _parts(values: np.ndarray, sizes: np.ndarray) -> Contribution:
 @implementation("attention", "torch", "plain")
 def build_torch(problem: Problem, on: Any) -> Built:
     """Torch's own attention where it does this work, else matmuls and a softmax."""
-    attend = gqa.torch_gqa(problem.model, problem.sizes, on.device)
+    kind = KINDS[problem.model.attention[problem.sizes.mixer].kind]
+    attend = kind.torch_call(problem.model, problem.sizes, on.device)
     slots = [(on.inputs(slot)["tokens"], on.weights(slot)) for slot in range(len(problem.ring))]
 
     def call(slot: int) -> dict[str, Tensor]:
         return attend(*slots[slot])
 
-    return Built(call, () if problem.case.dtype == "fp32" else gqa.CASTS)
+    return Built(call, () if problem.case.dtype == "fp32" else kind.CASTS)
 
 
 # -- ONNX ----------------------------------------------------------------------------------------------------------
@@ -161,7 +164,7 @@ def build_onnx(about: Model, sizes: Sizes, graph: Graph) -> None:
     """MatMuls and a Softmax."""
     tokens = graph.input("tokens", (sizes.tokens, sizes.hidden), graph.dtype)
     mixer = about.attention[sizes.mixer]
-    form = Form(mixer, sizes.mixer, sizes.tokens, sizes.context)
-    made = gqa.onnx_gqa(graph, tokens, about, sizes)
-    for name, (lines, width) in gqa.outputs(form, about).items():
+    kind, form = KINDS[mixer.kind], Form(mixer, sizes.mixer, sizes.tokens, sizes.context)
+    made = kind.onnx_call(graph, tokens, about, sizes)
+    for name, (lines, width) in kind.outputs(form, about).items():
         graph.output(made[name], name, (lines, sizes.hidden if name == "y" else width), graph.dtype)

@@ -136,6 +136,8 @@ class Attention(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     qk_norm: Literal["", "head", "full"] = ""
     """What an RMSNorm of queries and of keys, before they are rotated, averages over: each head, or all heads together."""
     qk_norm_eps: NotNegative = 0.0
+    latent_norm_eps: NotNegative = 0.0
+    """Of the RMSNorms of low-rank queries and of the latents that keys and values are made of."""
     rope_theta: NotNegative = 0.0
     """Base of the rotary frequencies. Present: norms and rotation were read, and what of them is absent is not there."""
     rope_factor: NotNegative = 0.0
@@ -267,6 +269,7 @@ def _needs(mixer: Attention) -> tuple[str, ...]:
     needs = ATTENTION_NEEDS[mixer.kind]
     needs += ("qk_norm_eps",) if mixer.qk_norm else ()
     needs += ("rope_source",) if mixer.rope_theta else ()
+    needs += ("latent_norm_eps",) if mixer.rope_theta and mixer.kind == "mla" else ()
     return needs + (("rope_theta", "rope_original") if mixer.rope_factor else ())
 
 

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workloads.attending import Form, pinned_sinks, softmax_rows
+from workloads.attending import Form, onnx_visible, pinned_sinks, softmax_rows
 from workloads.backends.numpy_ops import NumpyOps
 from workloads.dims import Attention, Model
 from workloads.experts import norm_gain, rms_norm
 from workloads.pinned import BLOCK, bell, integers, stream
-from workloads.rope import rotated, rotation_tables, softmax_scale
+from workloads.rope import numpy_turned, onnx_tables, onnx_turned, rotation_tables, softmax_scale, torch_turned
 from workloads.sizes import Sizes
 from workloads.weights import Pinned, Tiled, Weight, scale_for
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from workloads.backends.onnx_ops import Graph
 
-__all__ = ["CASTS", "cached_tile", "flops", "onnx_gqa", "outputs", "reference", "torch_gqa", "weights"]
+__all__ = ["CASTS", "cached_tile", "flops", "onnx_call", "outputs", "reference", "torch_call", "weights"]
 
 CASTS = ("queries and keys to fp32 for norm and rotation", "scores to fp32 for the softmax")
 KEY_BITS, VALUE_BITS = 8, 7
@@ -153,18 +153,12 @@ def _projected(form: Form, made: Mapping[str, Weight], tokens: np.ndarray, which
     tables = [_table(made[name]) for name in ("rope_cos", "rope_sin")]
     if not form.context and lines is not None:
         tables = [table[lines] for table in tables]
-    return _turned(flat.reshape(len(tokens), heads, -1), *tables)
+    return numpy_turned(flat.reshape(len(tokens), heads, -1), *tables)
 
 
 def _table(weight: Weight) -> np.ndarray:
     assert isinstance(weight, Pinned)
     return weight.values.astype(np.float64)[:, None]
-
-
-def _turned(x: np.ndarray, cosine: np.ndarray, sine: np.ndarray) -> np.ndarray:
-    half = cosine.shape[-1]
-    first, second = rotated(NumpyOps(), x[..., :half], x[..., half : 2 * half], cosine, sine)
-    return np.concatenate([first, second, x[..., 2 * half :]], axis=-1)
 
 
 def _sinks(made: Mapping[str, Weight], groups: int) -> Any:
@@ -183,10 +177,8 @@ def _attend_cached(form: Form, made: Any, queries: Any, keys: Any, values: Any, 
             q, number = grouped[row, head], int(sequence) * mixer.kv_heads + head
             scores = np.concatenate([made["key_cache"].apply(number, q), q @ keys[sequence, head][:, None]], axis=1)
             share = softmax_rows(scores * scale, None if sinks is None else sinks[head])
-            total = share[:, -1:] * values[sequence, head]
-            for first, last, part in made["value_cache"].chunks(number):
-                total = total + np.ldexp(share[:, first:last] @ part, -made["value_cache"].scale)
-            out[row, head] = total
+            own = share[:, -1:] * values[sequence, head]
+            out[row, head] = made["value_cache"].mix(number, share[:, :-1]) + own
     return out
 
 
@@ -210,7 +202,7 @@ def _attend_causal(form: Form, made: Any, queries: Any, keys: Any, values: Any, 
 # -- torch ---------------------------------------------------------------------------------------------------------
 
 
-def torch_gqa(about: Model, sizes: Sizes, device: Any) -> Callable[[Tensor, Mapping[str, Tensor]], dict[str, Tensor]]:
+def torch_call(about: Model, sizes: Sizes, device: Any) -> Callable[[Tensor, Mapping[str, Tensor]], dict[str, Tensor]]:
     """`f(tokens, weights) -> outputs`. A prefill without sinks is torch's own attention, all else matmuls and a softmax."""
     import torch
     import torch.nn.functional as functional
@@ -230,10 +222,8 @@ def torch_gqa(about: Model, sizes: Sizes, device: Any) -> Callable[[Tensor, Mapp
         if mixer.qk_norm:
             gain = made[f"{which}_norm"]
             wide = rms_norm(ops, wide.view(tokens, -1, gain.shape[0]), gain, gain.shape[0], mixer.qk_norm_eps)
-        cosine, sine = made["rope_cos"][:, None], made["rope_sin"][:, None]
-        wide, half = wide.view(tokens, heads, -1), cosine.shape[-1]
-        first, second = rotated(ops, wide[..., :half], wide[..., half : 2 * half], cosine, sine)
-        return torch.cat([first, second, wide[..., 2 * half :]], dim=-1).to(x.dtype)
+        wide = wide.view(tokens, heads, -1)
+        return torch_turned(wide, made["rope_cos"][:, None], made["rope_sin"][:, None]).to(x.dtype)
 
     def shares(scores: Tensor, made: Mapping[str, Tensor]) -> Tensor:
         """[kv_heads or T * kv_heads, group, ...] scores to the softmax's weights, in the scores' dtype."""
@@ -282,10 +272,10 @@ def _visible(torch: Any, mixer: Attention, tokens: int, device: Any) -> Any:
 # -- ONNX ----------------------------------------------------------------------------------------------------------
 
 
-def onnx_gqa(graph: Graph, tokens: str, about: Model, sizes: Sizes) -> dict[str, str]:
+def onnx_call(graph: Graph, tokens: str, about: Model, sizes: Sizes) -> dict[str, str]:
     """y, keys and values of `tokens` [T, H]."""
     mixer, count = about.attention[sizes.mixer], sizes.tokens
-    tables = _onnx_tables(graph, mixer, sizes)
+    tables = onnx_tables(graph, 1 if sizes.context else count, mixer.rope_dim or mixer.head_dim)
     q, k, v = (_onnx_projected(graph, tokens, about, sizes, which, tables) for which in "qkv")
     heads = (_onnx_decode if sizes.context else _onnx_prefill)(graph, mixer, sizes, q, k, v)
     flat = graph.reshape(heads, (count, attended_width(mixer)))
@@ -308,31 +298,17 @@ def _onnx_projected(graph: Graph, tokens: str, about: Model, sizes: Sizes, which
     flat = _onnx_linear(graph, tokens, f"attention_{which}", sizes.hidden, width, sizes, mixer.bias)
     if which == "v":
         return graph.reshape(flat, (count, heads, width // heads))
-    wide = flat if graph.dtype == "fp32" else graph.cast(flat, "fp32")
     if mixer.qk_norm:
         size = width if mixer.qk_norm == "full" else mixer.head_dim
         gain = graph.weight(f"{which}_norm", (size,), dtype="fp32")
-        wide = rms_norm(
-            graph.in_fp32(), graph.reshape(wide, (count, width // size, size)), gain, size, mixer.qk_norm_eps
+        flat = flat if graph.dtype == "fp32" else graph.cast(flat, "fp32")
+        flat = rms_norm(
+            graph.in_fp32(), graph.reshape(flat, (count, width // size, size)), gain, size, mixer.qk_norm_eps
         )
-    turned = _onnx_turned(graph, graph.reshape(wide, (count, heads, mixer.head_dim)), mixer, tables)
-    return turned if graph.dtype == "fp32" else graph.cast(turned, graph.dtype)
-
-
-def _onnx_tables(graph: Graph, mixer: Attention, sizes: Sizes) -> list[str]:
-    """Cosines and sines [positions, 1, r / 2]."""
-    positions, half = 1 if sizes.context else sizes.tokens, (mixer.rope_dim or mixer.head_dim) // 2
-    found = (graph.weight(name, (positions, half), dtype="fp32", transposed=False) for name in ("rope_cos", "rope_sin"))
-    return [graph.reshape(table, (positions, 1, half)) for table in found]
-
-
-def _onnx_turned(graph: Graph, wide: str, mixer: Attention, tables: list[str]) -> str:
-    half = (mixer.rope_dim or mixer.head_dim) // 2
-    rest = mixer.head_dim - 2 * half
-    sections = [half, half, rest] if rest else [half, half]
-    parts = graph.node("Split", wide, graph.constant(sections), outputs=len(sections), axis=-1)
-    first, second = rotated(graph.in_fp32(), parts[0], parts[1], *tables)
-    return graph.node("Concat", first, second, *parts[2:], axis=-1)
+    shaped = graph.reshape(flat, (count, heads, mixer.head_dim))
+    return onnx_turned(
+        graph, shaped, tables, mixer.rope_dim or mixer.head_dim, mixer.head_dim, wide=bool(mixer.qk_norm)
+    )
 
 
 def _onnx_shares(graph: Graph, scores: str, mixer: Attention, shape: tuple[int, ...], visible: str | None) -> str:
@@ -383,8 +359,7 @@ def _onnx_prefill(graph: Graph, mixer: Attention, sizes: Sizes, q: str, k: str, 
     k = graph.node("Unsqueeze", graph.node("Transpose", k, perm=[1, 2, 0]), graph.constant([1]))
     v = graph.node("Unsqueeze", graph.node("Transpose", v, perm=[1, 0, 2]), graph.constant([1]))
     scores = graph.matmul(q, k, useful * mixer.head_dim)
-    distance = np.arange(count)[:, None] - np.arange(count)
-    visible = graph.constant((distance >= 0) & (distance < (mixer.sliding_window or count)), "bool")
+    visible = onnx_visible(graph, mixer, count)
     share = _onnx_shares(graph, scores, mixer, (groups, group, count, count), visible)
     return graph.node(
         "Transpose", graph.matmul(share, v, useful * (mixer.v_head_dim or mixer.head_dim)), perm=[2, 0, 1, 3]

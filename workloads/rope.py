@@ -12,14 +12,20 @@ the rows of their weights alone, so pinned weights make no difference. No libm f
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from workloads import pinned
+from workloads.backends.numpy_ops import NumpyOps
 from workloads.dims import Attention
 
-__all__ = ["rotated", "rotation_tables", "softmax_scale"]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from workloads.backends.onnx_ops import Graph
+
+__all__ = ["numpy_turned", "onnx_tables", "onnx_turned", "rotation_tables", "softmax_scale", "torch_turned"]
 
 HALF_PI_HIGH = float.fromhex("0x1.921fb54400000p+0")
 """The first 33 bits of pi / 2: whole multiples up to 2**20 are exact."""
@@ -41,10 +47,46 @@ def softmax_scale(mixer: Attention, width: int) -> float:
     return factor * factor / math.sqrt(width)
 
 
-def rotated(ops: Any, first: Any, second: Any, cosine: Any, sine: Any) -> tuple[Any, Any]:
+def _rotated(ops: Any, first: Any, second: Any, cosine: Any, sine: Any) -> tuple[Any, Any]:
     """The halves of the rotated dims, turned."""
     turned = ops.sub(ops.mul(first, cosine), ops.mul(second, sine))
     return turned, ops.add(ops.mul(second, cosine), ops.mul(first, sine))
+
+
+def numpy_turned(x: np.ndarray, cosine: np.ndarray, sine: np.ndarray) -> np.ndarray:
+    """x [..., d] with its first dims rotated by tables [..., r / 2]."""
+    half = cosine.shape[-1]
+    first, second = _rotated(NumpyOps(), x[..., :half], x[..., half : 2 * half], cosine, sine)
+    return np.concatenate([first, second, x[..., 2 * half :]], axis=-1)
+
+
+def torch_turned(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+    """As `numpy_turned`, computed in fp32, in x's dtype."""
+    import torch
+
+    from workloads.backends.torch_ops import TorchOps
+
+    wide, half = x.float(), cosine.shape[-1]
+    first, second = _rotated(TorchOps(), wide[..., :half], wide[..., half : 2 * half], cosine, sine)
+    return torch.cat([first, second, wide[..., 2 * half :]], dim=-1).to(x.dtype)
+
+
+def onnx_tables(graph: Graph, positions: int, dims: int) -> list[str]:
+    """Cosines and sines [positions, 1, dims / 2]."""
+    shape = (positions, dims // 2)
+    found = (graph.weight(name, shape, dtype="fp32", transposed=False) for name in ("rope_cos", "rope_sin"))
+    return [graph.reshape(table, (positions, 1, dims // 2)) for table in found]
+
+
+def onnx_turned(graph: Graph, x: str, tables: list[str], dims: int, width: int, wide: bool = False) -> str:
+    """x [T, heads, width] with its first `dims` rotated, computed in fp32, in the graph's dtype; `wide`: x is fp32 already."""
+    x = x if wide or graph.dtype == "fp32" else graph.cast(x, "fp32")
+    half, rest = dims // 2, width - dims
+    sections = [half, half, rest] if rest else [half, half]
+    parts = graph.node("Split", x, graph.constant(sections), outputs=len(sections), axis=-1)
+    first, second = _rotated(graph.in_fp32(), parts[0], parts[1], *tables)
+    turned = graph.node("Concat", first, second, *parts[2:], axis=-1)
+    return turned if graph.dtype == "fp32" else graph.cast(turned, graph.dtype)
 
 
 def _frequencies(mixer: Attention, dims: int) -> np.ndarray:

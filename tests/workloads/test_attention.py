@@ -25,6 +25,25 @@ Weights = dict[str, torch.Tensor]
 
 HEADS = {"layers": 1, "heads": 8, "kv_heads": 2, "head_dim": 32, "rope_theta": 1e4, "rope_source": "by hand"}
 YARN = {"rope_factor": 32.0, "rope_original": 64, "rope_truncate": False}
+LATENT = {
+    "kind": "mla",
+    "layers": 1,
+    "heads": 8,
+    "kv_lora_rank": 64,
+    "qk_nope_head_dim": 32,
+    "qk_rope_head_dim": 16,
+    "v_head_dim": 24,
+    "latent_norm_eps": 1e-6,
+    "rope_theta": 1e4,
+    "rope_source": "by hand",
+}
+STRETCHED = {
+    "q_lora_rank": 96,
+    "rope_factor": 40.0,
+    "rope_original": 64,
+    "rope_mscale": 1.0,
+    "rope_mscale_all_dim": 1.0,
+}
 MIXERS: dict[str, list[dict[str, Any]]] = {
     "plain": [{"kind": "gqa"} | HEADS],
     "normed": [{"kind": "gqa", "qk_norm": "head", "qk_norm_eps": 1e-6} | HEADS],
@@ -33,6 +52,8 @@ MIXERS: dict[str, list[dict[str, Any]]] = {
         {"kind": "gqa", "sliding_window": 12, "sinks": True, "bias": True} | HEADS | YARN,
         {"kind": "gqa", "sinks": True, "bias": True} | HEADS | YARN,
     ],
+    "latent": [LATENT],
+    "v3": [LATENT | STRETCHED],
     "windowed": [{"kind": "gqa", "sliding_window": 12} | HEADS],
 }
 CASES = [
@@ -44,6 +65,8 @@ CASES = [
         ("oss", ""),
         ("oss", "+window"),
         ("windowed", "+window"),
+        ("latent", ""),
+        ("v3", ""),
     )
     for form in ("decode+c40", "prefill")
 ]
@@ -114,6 +137,10 @@ FAULTS = [
     ("attention+decode+c40/plain", zero("rope_sin")),
     ("attention+decode+c40/plain", last_position("key_cache")),
     ("attention+decode+c40+window/oss", last_position("value_cache")),
+    ("attention+prefill/v3", zero("rope_sin")),
+    ("attention+decode+c40/v3", zero("rope_sin")),
+    ("attention+decode+c40/latent", zero("rope_cache")),
+    ("attention+decode+c40/latent", last_position("latent_cache")),
     ("attention+prefill/oss", zero("attention_q_bias")),
     ("attention+prefill/oss", zero("attention_k_bias")),
     ("attention+prefill/oss", zero("attention_v_bias")),
@@ -135,6 +162,9 @@ OTHERS = [
     ("attention+prefill/oss", {"sinks": False}),
     ("attention+decode+c40/oss", {"sinks": False}),
     ("attention+prefill/normed", {"qk_norm": ""}),
+    ("attention+prefill/v3", {"rope_mscale_all_dim": 0.0}),
+    ("attention+decode+c40/v3", {"rope_mscale_all_dim": 0.0}),
+    ("attention+decode+c40/v3", {"latent_norm_eps": 1.0}),
     ("attention+prefill/half", {"qk_norm": ""}),
 ]
 
@@ -173,6 +203,15 @@ def test_flops_and_bytes_of_a_decode() -> None:
     assert cost.flops == 2 * 2 * projections + 4 * 32 * 8 * 2 * 41
     assert cost.weight_bytes == 2 * (projections + 2 * 2 * 2 * 40 * 32) + 4 * 2 * 16
     assert cost.bytes == cost.weight_bytes + 2 * 2 * (256 + 256 + 64 + 64)
+
+
+def test_an_absorbed_decode_counts_latents_and_a_prefill_keys_and_values() -> None:
+    """8 heads of 32 + 16 and 24, r 64: over 41 positions 2 * 64 + 16 each; over 24 tokens' 300 pairs 48 + 24 each."""
+    decode, prefill = problem("attention+decode+c40/latent").cost, problem("attention+prefill/latent").cost
+    elements = 256 * 8 * 48 + 256 * (64 + 16) + 8 * (32 + 24) * 64 + 8 * 24 * 256
+    assert decode.flops == 2 * 24 * elements + 2 * 8 * (2 * 64 + 16) * 24 * 41
+    assert prefill.flops == 2 * 24 * elements + 2 * 8 * (48 + 24) * 300
+    assert decode.weight_bytes == 4 * (elements + 64 + 24 * 40 * (64 + 16) + 16)
 
 
 def test_a_window_limits_what_is_read_and_computed() -> None:
