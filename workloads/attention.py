@@ -78,11 +78,10 @@ class AttentionWorkload:
         ]
         outputs = kind.outputs(form, about)
         expected = _Reference(form, about, weights, ring, outputs)
-        longest = max(kind.attended_width(form.mixer), form.cached, 0 if form.context else case.tokens)
         return Problem(
             case=case,
             model=about,
-            sizes=Sizes(case.tokens, about.hidden_size, mixer=form.number, context=form.cached, attended=longest),
+            sizes=_sizes(form, about),
             weights=weights,
             ring=ring,
             outputs=outputs,
@@ -95,6 +94,18 @@ class AttentionWorkload:
 
 
 register_workload(AttentionWorkload())
+
+
+def _sizes(form: Form, about: Model) -> Sizes:
+    keys = form.cached + 1 if form.context else form.tokens
+    return Sizes(
+        form.tokens,
+        about.hidden_size,
+        mixer=form.number,
+        context=form.cached,
+        attended=max(KINDS[form.mixer.kind].attended_width(form.mixer), keys),
+        scores=form.mixer.heads * form.tokens * keys,
+    )
 
 
 # -- cost ----------------------------------------------------------------------------------------------------------

@@ -37,6 +37,9 @@ class Sizes:
     attended: int = 0
     """Longest sum that attention makes: over the heads of an output, or over positions."""
 
+    scores: int = 0
+    """Elements of all heads' scores at once: every query with every key, those not attended to too."""
+
     @property
     def real_experts(self) -> int:
         """Experts that compute, of the whole group."""

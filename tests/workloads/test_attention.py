@@ -15,6 +15,7 @@ from test_faults import check
 from tiny_models import install, problem_of, tiny
 
 from harness.targets import TargetName, open_target
+from harness.targets.host import working_bytes
 from workloads.case import Case
 from workloads.checking import Checker, WrongAnswer
 from workloads.problem import Problem
@@ -271,3 +272,12 @@ def test_rotation_tables_are_those_of_the_formula(theta: float, factor: float) -
     expected = size * np.cos(np.outer([0, 7, 5000], [1.0, last]))
     assert np.allclose(cosine[:, [0, -1]], expected, atol=1e-6)
     assert np.allclose(cosine**2 + sine**2, size**2, atol=1e-6)
+
+
+def test_the_pre_flight_counts_the_scores() -> None:
+    """8 heads, 24 tokens: 24 keys each in a prefill, 41 in a decode; three times in fp32."""
+    asked = problem("attention+prefill/plain")
+    assert asked.sizes.scores == 8 * 24 * 24
+    assert problem("attention+decode+c40/plain").sizes.scores == 8 * 24 * 41
+    without = dataclasses.replace(asked, sizes=dataclasses.replace(asked.sizes, scores=0))
+    assert working_bytes(asked) - working_bytes(without) == 12 * asked.sizes.scores
