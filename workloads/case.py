@@ -24,6 +24,9 @@ RANKS = ("max", "median")
 ROUTINGS = ("balanced", "uniform", "zipfA", "powerA", "trace-NAME", "none")
 """Routing profiles; A is a positive decimal number such as 1.0."""
 
+WITH_ATTENTION = ("attention", "block")
+"""Workloads whose work the model's token mixers define too."""
+
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 _VARIANT = re.compile(r"[a-z0-9][a-z0-9._]*")
 _EP = re.compile(r"ep([1-9][0-9]{0,5})(-median)?")
@@ -81,8 +84,11 @@ class Case:
         """
         from workloads.models import model  # here, since `models` needs UserError
 
+        about = model(self.model)
         defines = {**self.__dict__, "variants": list(self.variants)}
-        defines |= {"workload_version": workload_version, "model_work": model(self.model).work_digest}
+        defines |= {"workload_version": workload_version, "model_work": about.work_digest}
+        if self.workload in WITH_ATTENTION:
+            defines["attention_work"] = about.attention_digest
         return canonical_digest(defines)
 
 

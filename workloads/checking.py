@@ -42,7 +42,6 @@ __all__ = ["Checker", "Tolerance", "WrongAnswer", "tolerance_for"]
 
 UNIT = {"fp32": 2.0**-24, "tf32": 2.0**-11, "bf16": 2.0**-8, "fp16": 2.0**-11}
 GAIN = {"fp32": 1e-5, "tf32": 6e-3 / 8, "bf16": 6e-3, "fp16": 6e-3 / 8}
-NORM_FACTOR = 2.0
 DRAWN_AT_LEAST = 8
 ROUNDING = 1.2
 """Standard deviation of an element, in units of u times its line's scale (derivation above)."""
@@ -58,9 +57,11 @@ EXTRA_ROUNDINGS = {
     "shared_gate": 1,
     "shared_entry_norm": 2,
     "shared_exit_norm": 2,
+    "attention_out": 8,
+    "kv_a_norm": 6,
 }
 """Weight → roundings that a line passes where the layer has it, beyond the 8 of a plain layer (a norm: its quotient and its
-product with the gain; the projection up: its output, and the sum that goes in)."""
+product with the gain; the projection up: its output, and the sum that goes in; attention: see `workloads.attention`)."""
 WEIGHT_ON_INPUT = 2.3
 """Power with which an expert's output grows with a weight on its input: silu's steepest 1.28, and 1 of the other projection."""
 KURTOSIS = 25.0
@@ -96,7 +97,7 @@ class Tolerance:
 def tolerance_for(problem: Problem) -> Tolerance:
     """Tolerances of a case's dtype and dims (derivation above)."""
     sizes = problem.sizes
-    longest = math.sqrt(max(sizes.hidden, sizes.inner, sizes.shared_inner, sizes.dense_inner))
+    longest = math.sqrt(max(sizes.hidden, sizes.inner, sizes.shared_inner, sizes.dense_inner, sizes.attended))
     unit, single = UNIT[problem.case.dtype], UNIT["fp32"]
     roundings = 8 + sum(EXTRA_ROUNDINGS.get(name, 0) for name in problem.weights)
     return Tolerance(
@@ -262,7 +263,9 @@ class Checker:
         nothing = (predicted == 0) & (norms == 0)  # a line without contributions
         ratio = np.maximum(norms / np.maximum(predicted, 1e-300), predicted / np.maximum(norms, 1e-300))
         ratio = np.where(nothing, 1.0, ratio)
-        self._within(ratio, NORM_FACTOR, f"{where}: norm against the predicted one (or its inverse) of line", None)
+        self._within(
+            ratio, self.problem.norm_factor, f"{where}: norm against the predicted one (or its inverse) of line", None
+        )
 
     def _check_lines(self, where: str, lines: np.ndarray, found: np.ndarray, expected: Expected, name: str) -> _Gains:
         """Elements and gains of the compared lines; returns the gain error of every contribution."""

@@ -63,6 +63,8 @@ _ACTIVATION_NEEDS = {
 _UNGATED = ("relu2",)
 """Activations of one projection: experts of two matrices instead of three."""
 _EXPERT_NEEDS = ("num_experts", "experts_per_token", "moe_intermediate_size", "router")
+_NOT_WORK = ("layers", "rope_source")
+"""Keys of a token mixer that do not define its work."""
 _WORK_KEYS = {
     "hidden_size",
     "num_experts",
@@ -131,6 +133,25 @@ class Attention(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     conv_kernel: Maybe = 0
     groups: Maybe = 0
     state_size: Maybe = 0
+    qk_norm: Literal["", "head", "full"] = ""
+    """What an RMSNorm of queries and of keys, before they are rotated, averages over: each head, or all heads together."""
+    qk_norm_eps: NotNegative = 0.0
+    latent_norm_eps: NotNegative = 0.0
+    """Of the RMSNorms of low-rank queries and of the latents that keys and values are made of."""
+    rope_theta: NotNegative = 0.0
+    """Base of the rotary frequencies. Present: norms and rotation were read, and what of them is absent is not there."""
+    rope_factor: NotNegative = 0.0
+    """YaRN's stretching factor; 0: frequencies are not stretched."""
+    rope_original: Maybe = 0
+    """Positions of the pre-training that YaRN stretches."""
+    rope_beta_fast: NotNegative = 32.0
+    rope_beta_slow: NotNegative = 1.0
+    rope_truncate: bool = True
+    """Whether the range of YaRN's ramp is rounded to whole dims."""
+    rope_mscale: NotNegative = 0.0
+    rope_mscale_all_dim: NotNegative = 0.0
+    rope_source: str = ""
+    """Where norms and rotation were read."""
     bias: bool = False
     sinks: bool = False
     k_eq_v: bool = False
@@ -222,11 +243,17 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         keys = msgspec.to_builtins(self)
         return canonical_digest({key: value for key, value in keys.items() if key in _WORK_KEYS})
 
+    @cached_property
+    def attention_digest(self) -> str:
+        """SHA-256 (hex) of the keys that define the work of the token mixers; counts of layers and sources are left out."""
+        tables = [msgspec.to_builtins(mixer) for mixer in self.attention]
+        return canonical_digest([{k: v for k, v in table.items() if k not in _NOT_WORK} for table in tables])
+
 
 def flaw_of(model: Model) -> str | None:
     """What is wrong with a model whose keys are well-typed: the key, its value and what it must be; None if nothing."""
     for mixer in model.attention:
-        if missing := [key for key in ATTENTION_NEEDS[mixer.kind] if not getattr(mixer, key)]:
+        if missing := [key for key in _needs(mixer) if not getattr(mixer, key)]:
             return f"attention of kind {mixer.kind!r} needs {missing[0]}: add it to its [[model.attention]] table"
     if missing := [key for key in _ACTIVATION_NEEDS.get(model.activation, ()) if not getattr(model, key)]:
         return f"activation {model.activation!r} needs {missing[0]}: add it"
@@ -235,6 +262,15 @@ def flaw_of(model: Model) -> str | None:
     if model.dense_layers and not model.dense_intermediate_size:
         return f"dense_layers = {model.dense_layers} needs dense_intermediate_size: add it"
     return _flaw_of_experts(model) if model.moe_layers else None
+
+
+def _needs(mixer: Attention) -> tuple[str, ...]:
+    """The keys without which a mixer's work is not defined: its kind's, and those that other keys ask for."""
+    needs = ATTENTION_NEEDS[mixer.kind]
+    needs += ("qk_norm_eps",) if mixer.qk_norm else ()
+    needs += ("rope_source",) if mixer.rope_theta else ()
+    needs += ("latent_norm_eps",) if mixer.rope_theta and mixer.kind == "mla" else ()
+    return needs + (("rope_theta", "rope_original") if mixer.rope_factor else ())
 
 
 def _gate_mend(model: Model) -> str:

@@ -20,7 +20,7 @@ from workloads.suite import check_known, check_workload
 
 __all__ = ["expand"]
 
-WITHOUT_ROUTING = ("dense-ffn",)
+WITHOUT_ROUTING = ("dense-ffn", "attention")
 """Workloads whose routing is `none`."""
 MOST_CASES = 20_000
 """More than anyone can run: a pattern beyond it is a slip of the pen."""

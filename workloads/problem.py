@@ -25,6 +25,7 @@ __all__ = [
     "SHARED",
     "SLOTS",
     "SOURCE_NAMES",
+    "WHOLE",
     "ZERO",
     "Contribution",
     "Cost",
@@ -40,14 +41,15 @@ SLOTS = 16
 DTYPE_BYTES = {"fp32": 4, "tf32": 4, "bf16": 2, "fp16": 2}
 """Bytes of one stored value of a case's dtype."""
 
-SHARED, ENTRY, EXIT, ZERO = -1, -2, -3, -4
+SHARED, ENTRY, EXIT, ZERO, WHOLE = -1, -2, -3, -4, -5
 """Sources of contributions that are no local expert: the shared branch (or the one dense FFN), the way of own tokens into the
-routed experts and out of them, and all identity experts of a token together."""
+routed experts and out of them, all identity experts of a token together, and a line that is not told apart further."""
 SOURCE_NAMES = {
     SHARED: "the shared expert",
     ENTRY: "the way into the experts",
     EXIT: "the way out of the experts",
     ZERO: "the identity experts",
+    WHOLE: "the whole line",
 }
 
 Lines = Mapping[str, np.ndarray] | None
@@ -128,6 +130,8 @@ class Problem:
     skew: dict[str, Any] | None = None
     exact: frozenset[str] = frozenset()
     """Outputs that must equal the reference to the last bit."""
+    norm_factor: float = 2.0
+    """What the norm of a line that is not compared may differ by from what slot 0 predicts."""
 
     @property
     def sums(self) -> list[str]:

@@ -35,6 +35,7 @@ OWN_WORKLOADS = {
     "unpermute": "workloads.unpermute",
     "moe-layer": "workloads.moe_layer",
     "dense-ffn": "workloads.dense_ffn",
+    "attention": "workloads.attention",
 }
 OWN_IMPLEMENTATIONS = ("workloads.implementations.grouped",)
 

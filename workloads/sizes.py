@@ -30,6 +30,15 @@ class Sizes:
     """Identity experts, the last of the E; on no rank."""
     hashed: bool = False
     """Whether a table of token ids selects the experts."""
+    mixer: int = 0
+    """Which of the model's token mixers attends."""
+    context: int = 0
+    """Positions in each sequence's cache, of a decode; 0: a prefill."""
+    attended: int = 0
+    """Longest sum that attention makes: over the heads of an output, or over positions."""
+
+    scores: int = 0
+    """Elements of all heads' scores at once: every query with every key, those not attended to too."""
 
     @property
     def real_experts(self) -> int:
@@ -84,4 +93,5 @@ class Sizes:
             shared_inner=8 if self.shared_inner else 0,
             dense_inner=8 if self.dense_inner else 0,
             latent=8 if self.latent else 0,
+            context=min(self.context, 8),
         )

@@ -47,6 +47,10 @@ class Pinned:
         """x [n, columns] times one matrix [rows, columns] of a stack, transposed: [n, rows], float64."""
         return x @ self.values[matrix].astype(np.float64).T
 
+    def mix(self, matrix: int, x: np.ndarray) -> np.ndarray:
+        """x [n, rows] times one matrix [rows, columns] of a stack: its rows added up, [n, columns], float64."""
+        return x @ self.values[matrix].astype(np.float64)
+
 
 @dataclass(frozen=True)
 class Tiled:
@@ -79,6 +83,17 @@ class Tiled:
         """x [n, columns] times the matrix transposed: [n, rows], float64."""
         parts = [x @ view.T for _, _, view in self.chunks(matrix)]
         return np.ldexp(np.concatenate(parts, axis=1), -self.scale)
+
+    def mix(self, matrix: int, x: np.ndarray) -> np.ndarray:
+        """x [n, rows] times the matrix: its rows added up, [n, columns], float64."""
+        total = np.zeros((len(x), self.columns))
+        for first, last, view in self.chunks(matrix):
+            total += x[:, first:last] @ view
+        return np.ldexp(total, -self.scale)
+
+    def stack(self) -> np.ndarray:
+        """All matrices, float32 [n, rows, columns]."""
+        return np.stack([np.ascontiguousarray(self.transposed(matrix).T) for matrix in range(len(self.offsets))])
 
     def transposed(self, matrix: int) -> np.ndarray:
         """One matrix as (in, out): float32 [columns, rows], laid out a strip of rows at a time (fast in cache)."""

@@ -80,8 +80,10 @@ def cpu_description() -> dict[str, Any]:
 
 
 def working_bytes(problem: Problem) -> int:
-    """Bytes of temporaries that a call may hold at once: gathered rows, both projections, expert outputs, twice over."""
+    """Bytes of temporaries that a call may hold at once: gathered rows, both projections, expert outputs, twice over;
+    an attention's scores in fp32 three times (scaled, with sinks, as weights)."""
     sizes, size = problem.sizes, DTYPE_BYTES[problem.case.dtype]
     lines = max(sizes.assignments, sizes.tokens)
     widest = 2 * max(sizes.inner, sizes.shared_inner, sizes.dense_inner)
-    return 2 * lines * (3 * sizes.hidden + 2 * widest) * size + sizes.tokens * sizes.num_experts * 16
+    experts = 2 * lines * (3 * sizes.hidden + 2 * widest) * size
+    return experts + sizes.tokens * sizes.num_experts * 16 + sizes.scores * 12

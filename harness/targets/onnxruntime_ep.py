@@ -339,8 +339,8 @@ def _initialiser(place: Placeholder, problem: Problem) -> Any:
     """A placeholder's value; matrices transposed to (in, out), which is what MatMul wants."""
     weight = problem.weights[place.weight]
     if isinstance(weight, Tiled):
-        assert place.matrix is not None
-        return _value(weight.transposed(place.matrix), place.dtype)
+        whole = weight.stack() if place.matrix is None else weight.transposed(place.matrix)
+        return _value(whole, place.dtype)
     values = weight.values if place.matrix is None else weight.values[place.matrix]
     return _value(np.ascontiguousarray(values.T) if place.transposed else values, place.dtype)
 

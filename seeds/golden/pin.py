@@ -41,6 +41,9 @@ CASES = (
     "experts/olmoe-1b-7b/ep1/t8/fp32/zipf1.0/latency",
     "permute/qwen3-30b-a3b/ep8/t8/fp32/zipf1.2/latency",
     "unpermute/qwen3-30b-a3b/ep8/t8/fp32/zipf1.2/latency",
+    "attention+decode+c64/qwen3-30b-a3b/ep1/t2/fp32/none/latency",
+    "attention+prefill+window/gpt-oss-20b/ep1/t200/fp32/none/latency",
+    "attention+decode+c64/deepseek-v3/ep1/t2/fp32/none/latency",
 )
 HEAD = "# Golden values of the pinned inputs, written by seeds/golden/pin.py (make golden); seeds/README.md has the recipe.\n"
 
