@@ -193,6 +193,8 @@ def _steps_of(case: Case, offer: Offer, asked: Sequence[str], left: dict[tuple[s
     if not implementations and not asked:
         reason = f"{case.workload} has no implementation for {offer.facts['runtime']} yet"
         return [Step(case, digest, offer.target, NO_IMPLEMENTATION, "portable", reason)]
+    if not asked and all(why for _, _, why in implementations):
+        return [Step(case, digest, offer.target, NO_IMPLEMENTATION, "portable", _none_suits(implementations, offer))]
     steps: list[Step] = []
     for name, division, unsuited in implementations:
         why = _left_out(name, division, unsuited, asked)
@@ -202,6 +204,15 @@ def _steps_of(case: Case, offer: Offer, asked: Sequence[str], left: dict[tuple[s
             key = (offer.target, name, why)
             left.setdefault(key, LeftOut(*key)).cases.append(case.id)
     return steps
+
+
+def _none_suits(implementations: Sequence[tuple[str, str, str | None]], offer: Offer) -> str:
+    """The sentence that says why each implementation is left out; those with one reason together."""
+    reasons: dict[str, list[str]] = {}
+    for name, _, why in implementations:
+        reasons.setdefault(str(why), []).append(name)
+    listed = "; ".join(f"{', '.join(names)}: {why}" for why, names in reasons.items())
+    return f"nothing runs this by default on {offer.target} ({listed})"
 
 
 def _left_out(name: str, division: str, unsuited: str | None, asked: Sequence[str]) -> str | None:

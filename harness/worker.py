@@ -140,9 +140,15 @@ def _introduction(target: Target, cases: list[Case]) -> dict[str, Any]:
 
 
 def _offer(case: Case, facts: TargetFacts) -> dict[str, Any]:
-    """A case's digest and, for each implementation, its name, its division and why it is left out by default (or None)."""
-    offered = [(i.name, i.division, i.unsuited(case, facts)) for i in implementations_of(case.workload, facts.runtime)]
-    return {"case": case.id, "digest": case.digest(workload_of(case.workload).version), "implementations": offered}
+    """A case's digest and, for each implementation that can do it, its name, its division and why it is left out by default.
+
+    Where none can, all of them with the reasons, unless the workload itself refuses the case: its sentence says more.
+    """
+    workload, found = workload_of(case.workload), implementations_of(case.workload, facts.runtime)
+    able = [i for i in found if i.cannot(case, facts) is None]
+    said = not able and workload.unsupported(case) is None
+    offered = [(i.name, i.division, (i.cannot if said else i.unsuited)(case, facts)) for i in able or found]
+    return {"case": case.id, "digest": case.digest(workload.version), "implementations": offered}
 
 
 def _libc() -> ctypes.CDLL:

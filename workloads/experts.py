@@ -9,6 +9,7 @@ output [W]. Where the weight goes on the input (Llama 4, k = 1), that is E(w x),
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from workloads.backends.onnx_ops import Graph
 
 __all__ = [
+    "OnnxExperts",
     "TorchActivation",
     "expert_weights",
     "ffn_reference",
@@ -38,6 +40,7 @@ __all__ = [
     "onnx_distinct_keys",
     "onnx_experts",
     "onnx_ffn",
+    "onnx_finish",
     "onnx_sorted",
     "reference_parts",
     "rms_norm",
@@ -266,12 +269,19 @@ def combine(done: Tensor, chosen: Tensor, shares: Tensor, shape: Any) -> Tensor:
 # -- ONNX ----------------------------------------------------------------------------------------------------------
 
 
-def onnx_experts(graph: Graph, x: str, ids: str, shares: str, sizes: Any, model: Model) -> str:
-    """`onnx_sorted` with fp32 `shares` [R, k], which go on x where the model says so: [R, W]."""
+OnnxExperts = Callable[..., str]
+"""One way of running the experts as nodes: `experts(graph, x, ids, shares, sizes, model) -> [R, W]`; see `onnx_sorted`."""
+
+
+def onnx_experts(
+    graph: Graph, x: str, ids: str, shares: str, sizes: Any, model: Model, experts: OnnxExperts | None = None
+) -> str:
+    """`experts` (`onnx_sorted`) with fp32 `shares` [R, k], which go on x where the model says so: [R, W]."""
+    run = experts or onnx_sorted
     cast = shares if graph.dtype == "fp32" else graph.cast(shares, graph.dtype)
     if model.weight_on_input:
-        return onnx_sorted(graph, graph.node("Mul", x, cast), ids, None, sizes, model)
-    return onnx_sorted(graph, x, ids, cast, sizes, model)
+        return run(graph, graph.node("Mul", x, cast), ids, None, sizes, model)
+    return run(graph, x, ids, cast, sizes, model)
 
 
 def onnx_sorted(graph: Graph, x: str, ids: str, shares: str | None, sizes: Any, model: Model) -> str:
@@ -291,7 +301,7 @@ def onnx_sorted(graph: Graph, x: str, ids: str, shares: str | None, sizes: Any, 
     done = [onnx_ffn(graph, stretch, "experts", e, sizes, model) for e, stretch in enumerate(stretches)]
     width = sizes.expert_hidden
     joined = graph.node("Concat", *done, graph.constant(np.zeros((1, width)), graph.dtype), axis=0)
-    joined = _onnx_finish(graph, joined, width, model)
+    joined = onnx_finish(graph, joined, width, model)
     places = onnx_argsort(graph, order, rows * k)
     last = graph.node("ReduceSum", counts, keepdims=1)
     back = graph.node("Gather", joined, graph.node("Min", places, last), axis=0)
@@ -300,7 +310,8 @@ def onnx_sorted(graph: Graph, x: str, ids: str, shares: str | None, sizes: Any, 
     return graph.node("ReduceSum", weighted, graph.constant([1]), keepdims=0)
 
 
-def _onnx_finish(graph: Graph, done: str, width: int, model: Model) -> str:
+def onnx_finish(graph: Graph, done: str, width: int, model: Model) -> str:
+    """Expert outputs [..., W], normed where the model norms them."""
     if not model.expert_norm_eps:
         return done
     gain = graph.weight("expert_norm", (width,))

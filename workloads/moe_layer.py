@@ -30,9 +30,11 @@ import numpy as np
 
 from workloads.case import Case
 from workloads.experts import (
+    OnnxExperts,
     TorchActivation,
     expert_weights,
     onnx_experts,
+    onnx_sorted,
     reference_parts,
     sizes_follow,
     summed,
@@ -95,7 +97,7 @@ if TYPE_CHECKING:
 
     from workloads.backends.onnx_ops import Graph
 
-__all__ = ["MoeLayerWorkload", "build_torch_layer", "layer_problem", "layer_weights"]
+__all__ = ["MoeLayerWorkload", "build_onnx_layer", "build_torch_layer", "layer_problem", "layer_weights"]
 
 
 class MoeLayerWorkload:
@@ -424,6 +426,11 @@ def build_torch(problem: Problem, on: Any) -> Built:
 @implementation("moe-layer", "onnxruntime", "sorted")
 def build_onnx(about: Model, sizes: Sizes, graph: Graph) -> None:
     """Standard operators only: sort, Split, a MatMul on each expert's own 2-D initialiser, inverse Gather."""
+    build_onnx_layer(about, sizes, graph, onnx_sorted)
+
+
+def build_onnx_layer(about: Model, sizes: Sizes, graph: Graph, experts: OnnxExperts) -> None:
+    """The layer around one way of running the experts as nodes."""
     tokens = graph.input("tokens", (sizes.tokens, sizes.hidden), graph.dtype)
     ids, shares = onnx_router(graph, tokens, sizes, about)
     routed = (sizes.tokens, sizes.experts_per_token)
@@ -432,14 +439,14 @@ def build_onnx(about: Model, sizes: Sizes, graph: Graph) -> None:
     shared = onnx_shared(graph, tokens, sizes, about)
     zero = _onnx_zero(graph, tokens, ids, shares, sizes) if sizes.zero_experts else None
     if sizes.is_share:
-        _onnx_share(graph, tokens, sizes, about, shared)
+        _onnx_share(graph, tokens, sizes, about, shared, experts)
         if zero:
             graph.output(zero, "zero", (sizes.tokens, sizes.hidden), graph.dtype)
         return
     if zero:
         real = graph.node("Less", ids, graph.constant(np.int64(sizes.real_experts)))
         ids = graph.node("Where", real, ids, graph.constant(np.int64(-1)))
-    s = onnx_experts(graph, onnx_enter(graph, tokens, sizes, about), ids, shares, sizes, about)
+    s = onnx_experts(graph, onnx_enter(graph, tokens, sizes, about), ids, shares, sizes, about, experts)
     y = onnx_leave(graph, s, sizes, about)
     for branch in (shared, zero):
         y = graph.node("Add", y, branch) if branch else y
@@ -454,13 +461,15 @@ def _onnx_zero(graph: Graph, tokens: str, ids: str, shares: str, sizes: Sizes) -
     return graph.node("Mul", tokens, factor if graph.dtype == "fp32" else graph.cast(factor, graph.dtype))
 
 
-def _onnx_share(graph: Graph, tokens: str, sizes: Sizes, about: Model, shared: str | None) -> None:
+def _onnx_share(
+    graph: Graph, tokens: str, sizes: Sizes, about: Model, shared: str | None, experts: OnnxExperts
+) -> None:
     """The rows of an EP share, whose ids and weights are inputs, and the own tokens' way in and out."""
     width, hidden = sizes.expert_hidden, (sizes.tokens, sizes.hidden)
     rows = graph.input("rows", (sizes.rows, width), graph.dtype)
     ids = graph.input("row_ids", (sizes.rows, sizes.experts_per_token), "int32")
     shares = graph.input("row_weights", (sizes.rows, sizes.experts_per_token), "fp32")
-    partial = onnx_experts(graph, rows, graph.cast(ids, "int64"), shares, sizes, about)
+    partial = onnx_experts(graph, rows, graph.cast(ids, "int64"), shares, sizes, about, experts)
     graph.output(partial, "partial", (sizes.rows, width), graph.dtype)
     if has_entry(about):
         graph.output(onnx_enter(graph, tokens, sizes, about), "entry", (sizes.tokens, width), graph.dtype)

@@ -37,7 +37,12 @@ OWN_WORKLOADS = {
     "dense-ffn": "workloads.dense_ffn",
     "attention": "workloads.attention",
 }
-OWN_IMPLEMENTATIONS = ("workloads.implementations.grouped",)
+OWN_IMPLEMENTATIONS = (
+    "workloads.implementations.contrib",
+    "workloads.implementations.dense",
+    "workloads.implementations.gathered",
+    "workloads.implementations.grouped",
+)
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,10 @@ class Workload(Protocol):
         """The pinned problem of a case (`workloads.problem.Problem`): weights, ring of inputs, cost, reference."""
 
 
+def _plain_only(case: Case, facts: TargetFacts) -> str | None:
+    return "it multiplies unquantised weights only" if case.dtype.startswith("w-") else None
+
+
 @dataclass(frozen=True)
 class Implementation:
     """How a workload runs on one runtime."""
@@ -80,6 +89,8 @@ class Implementation:
     """torch: `build(problem, on) -> Built`; onnxruntime: `build(model, sizes, graph)`, adding nodes to the graph."""
     unsuited: Callable[[Case, TargetFacts], str | None] = field(default=lambda case, facts: None)
     """Why it is left out by default for this case on this target (asked for by name it runs all the same); None if suited."""
+    cannot: Callable[[Case, TargetFacts], str | None] = _plain_only
+    """Why it cannot do this case on this target at all, asked for or not; None if it can."""
 
 
 @dataclass(frozen=True)
@@ -106,11 +117,12 @@ def implementation(
     name: str,
     division: str = "portable",
     unsuited: Callable[[Case, TargetFacts], str | None] | None = None,
+    cannot: Callable[[Case, TargetFacts], str | None] = _plain_only,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Registers the decorated builder as an implementation of a workload on a runtime."""
 
     def register(build: Callable[..., Any]) -> Callable[..., Any]:
-        entry = Implementation(workload, runtime, name, division, build, unsuited or (lambda case, facts: None))
+        entry = Implementation(workload, runtime, name, division, build, unsuited or (lambda case, facts: None), cannot)
         _IMPLEMENTATIONS[workload, runtime, name] = entry
         return build
 

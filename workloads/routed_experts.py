@@ -17,9 +17,11 @@ import numpy as np
 
 from workloads.case import Case
 from workloads.experts import (
+    OnnxExperts,
     TorchActivation,
     expert_weights,
     onnx_experts,
+    onnx_sorted,
     reference_parts,
     sizes_follow,
     summed,
@@ -41,7 +43,7 @@ if TYPE_CHECKING:
 
     from workloads.backends.onnx_ops import Graph
 
-__all__ = ["ExpertsWorkload", "build_torch_experts"]
+__all__ = ["ExpertsWorkload", "build_onnx_experts", "build_torch_experts"]
 
 
 class ExpertsWorkload:
@@ -154,8 +156,13 @@ def build_torch(problem: Problem, on: Any) -> Built:
 @implementation("experts", "onnxruntime", "sorted")
 def build_onnx(about: Model, sizes: Sizes, graph: Graph) -> None:
     """Standard operators only: sort, Split, a MatMul on each expert's own 2-D initialiser, inverse Gather."""
+    build_onnx_experts(about, sizes, graph, onnx_sorted)
+
+
+def build_onnx_experts(about: Model, sizes: Sizes, graph: Graph, experts: OnnxExperts) -> None:
+    """The rows through one way of running the experts as nodes."""
     rows = graph.input("rows", (sizes.rows, sizes.hidden), graph.dtype)
     ids = graph.input("row_ids", (sizes.rows, sizes.experts_per_token), "int32")
     shares = graph.input("row_weights", (sizes.rows, sizes.experts_per_token), "fp32")
-    partial = onnx_experts(graph, rows, graph.cast(ids, "int64"), shares, sizes, about)
+    partial = onnx_experts(graph, rows, graph.cast(ids, "int64"), shares, sizes, about, experts)
     graph.output(partial, "partial", (sizes.rows, sizes.hidden), graph.dtype)

@@ -339,9 +339,9 @@ def _initialiser(place: Placeholder, problem: Problem) -> Any:
     """A placeholder's value; matrices transposed to (in, out), which is what MatMul wants."""
     weight = problem.weights[place.weight]
     if isinstance(weight, Tiled):
-        whole = weight.stack() if place.matrix is None else weight.transposed(place.matrix)
+        whole = place.arranged(weight.stack()) if place.matrix is None else weight.transposed(place.matrix)
         return _value(whole, place.dtype)
-    values = weight.values if place.matrix is None else weight.values[place.matrix]
+    values = place.arranged(weight.values) if place.matrix is None else weight.values[place.matrix]
     return _value(np.ascontiguousarray(values.T) if place.transposed else values, place.dtype)
 
 

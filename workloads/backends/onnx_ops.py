@@ -30,13 +30,26 @@ ONNX_TYPES = {
 
 @dataclass(frozen=True)
 class Placeholder:
-    """An initialiser that the target provides: one matrix of a weight, transposed to (in, out) where `transposed`."""
+    """An initialiser that the target provides: one matrix of a weight, transposed to (in, out) where `transposed`.
+
+    `interleaved`: the rows of the first half, the gate's, and of the second, up's, take turns along the first axis of each
+    matrix, as some fused kernels want them.
+    """
 
     name: str
     weight: str
     matrix: int | None
     transposed: bool
     dtype: str
+    interleaved: bool = False
+
+    def arranged(self, values: np.ndarray) -> np.ndarray:
+        """A whole stack [n, 2I, ...] as this initialiser holds it."""
+        if not self.interleaved:
+            return values
+        count, stacked = values.shape[:2]
+        pairs = values.reshape(count, 2, stacked // 2, *values.shape[2:]).swapaxes(1, 2)
+        return np.ascontiguousarray(pairs).reshape(values.shape)
 
 
 @dataclass
@@ -54,6 +67,8 @@ class Graph:
     """Node name → share of the useful FLOPs that it does, for the placement audit."""
     count: int = 0
     constants: dict[tuple[Any, ...], str] = field(default_factory=dict)
+    named: set[str] = field(default_factory=set)
+    """Weights that have their placeholder."""
 
     def node(self, op: str, *inputs: str, outputs: int = 1, **attributes: Any) -> Any:
         """Adds a node; returns its output's name, or a list of names if `outputs` > 1."""
@@ -95,16 +110,23 @@ class Graph:
         matrix: int | None = None,
         dtype: str | None = None,
         transposed: bool = True,
+        interleaved: bool = False,
     ) -> str:
-        """A placeholder for one matrix of a weight; `shape` is the shape in the graph, (in, out) for matrices unless they are
-        not `transposed`."""
+        """A placeholder for one matrix of a weight, or for the whole stack (`matrix` None).
+
+        `shape` is the shape in the graph, (in, out) for matrices unless they are not `transposed`.
+        """
         name = weight if matrix is None else f"{weight}_{matrix}"
+        if name in self.named:
+            return name
+        self.named.add(name)
         kind = dtype or self.dtype
         tensor = TensorProto(name=name, data_type=ONNX_TYPES[kind], data_location=TensorProto.EXTERNAL)
         tensor.dims.extend(shape)
         tensor.external_data.add(key="location", value="weights")
         self.initialisers.append(tensor)
-        self.placeholders.append(Placeholder(name, weight, matrix, transposed and len(shape) == 2, kind))
+        turned = transposed and len(shape) == 2
+        self.placeholders.append(Placeholder(name, weight, matrix, turned, kind, interleaved))
         return name
 
     def matmul(self, x: str, weight: str, flops: float) -> str:
@@ -116,9 +138,9 @@ class Graph:
     def model(self) -> onnx.ModelProto:
         """The finished model; placeholders still lack their data."""
         graph = helper.make_graph(self.nodes, "moemark", self.inputs, self.outputs, self.initialisers)
-        return helper.make_model(
-            graph, producer_name="moemark", opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION
-        )
+        domains = dict.fromkeys(node.domain for node in self.nodes if node.domain)
+        opsets = [helper.make_opsetid("", OPSET), *(helper.make_opsetid(domain, 1) for domain in domains)]
+        return helper.make_model(graph, producer_name="moemark", opset_imports=opsets, ir_version=IR_VERSION)
 
     def cast(self, a: str, dtype: str) -> str:
         return self.node("Cast", a, to=ONNX_TYPES[dtype])
