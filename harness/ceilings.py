@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from workloads.case import Case
+from workloads.formats import precision_of, unsupported_dtype
 from workloads.models import model
 
 __all__ = ["wanted"]
@@ -31,7 +32,12 @@ def wanted(cases: Iterable[Case], device_type: str) -> tuple[list[str], list[tup
     shapes = list(dict.fromkeys(squares + experts))
     if on_cpu:
         shapes = [shape for shape in shapes if 2 * shape[0] * shape[1] * shape[2] <= CPU_FLOPS]
-    return list(dict.fromkeys(case.dtype for case in cases)), shapes
+    return list(dict.fromkeys(_computed_in(case.dtype) for case in cases)), shapes
+
+
+def _computed_in(dtype: str) -> str:
+    """What a case multiplies in; a dtype that is not done is left as it is, for no target to know."""
+    return dtype if unsupported_dtype(dtype) else precision_of(dtype).compute
 
 
 def _models(cases: list[Case]) -> list[str]:

@@ -223,6 +223,7 @@ def compare(
     same: Annotated[
         float | None, typer.Option(parser=_fraction, metavar="SHARE", help="Inside it is the same: 2%.")
     ] = None,
+    across_formats: Annotated[bool, typer.Option(help="Also compare a case with itself in another dtype.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Ratio, interval and verdict of every case that both runs have."""
@@ -235,7 +236,7 @@ def compare(
     given = {"threshold": threshold, "same": same}
     margins = Margins(**{name: value for name, value in given.items() if value is not None})
     first = _warned(read(base))
-    found = [compare_runs(first, _warned(read(path)), margins) for path in new]
+    found = [compare_runs(first, _warned(read(path)), margins, across_formats) for path in new]
     if as_json:
         return printing.print_json("comparisons", [row for one in found for row in comparison_rows(one)])
     print("\n\n".join(comparison_table(one).text() for one in found))

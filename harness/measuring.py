@@ -127,7 +127,7 @@ class Attempt:
     def open(self) -> Prepared:
         """Prepares the case and checks slot 0; the caller closes what is returned. Raises what stops it."""
         case, target = self._request.case, self._bench.target
-        _refuse(case, target)
+        _refuse(case, target, self._implementation)
         _refuse_vast_inputs(case)
         self._tell({"event": "phase", "phase": "inputs"})
         problem = self._bench.problem(case)
@@ -266,8 +266,8 @@ def _find(target: Target, request: Request) -> Implementation:
     return found[request.implementation]
 
 
-def _refuse(case: Case, target: Target) -> None:
-    reason = workload_of(case.workload).unsupported(case)
+def _refuse(case: Case, target: Target, implementation: Implementation) -> None:
+    reason = workload_of(case.workload).unsupported(case) or implementation.cannot(case, target.facts)
     if reason is None and case.scenario != "latency" and target.facts.synchronous:
         reason = (
             f"calls are synchronous on {target.facts.runtime}:{target.facts.device_type}: latency is its throughput"

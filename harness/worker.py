@@ -68,6 +68,8 @@ class _Worker:
 
     def _hello(self, request: dict[str, Any]) -> None:
         """Opens the target and says what it is and what it offers for each case; or why it cannot run."""
+        if any("/tf32/" in case for case in request["cases"]):
+            os.environ.pop("NVIDIA_TF32_OVERRIDE", None)  # forbids what these ask for; targets pin fp32 themselves
         try:
             target = open_target(TargetName.parse(request["target"]))
             told = _introduction(target, [Case.parse(text) for text in request["cases"]])

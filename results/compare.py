@@ -1,19 +1,20 @@
 """Which is faster, and how sure that is: two runs case by case, or the targets of one run side by side.
 
 Only equal work is compared: same case, same inputs, same method. Two different runs of one process each are always
-`unsure`: processes of equal code differ by more than the interval within one of them can know.
+`unsure`: processes of equal code differ by more than the interval within one of them can know. Across number formats the work
+is equal but for the dtype, and that is compared only where it is asked for.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from results.record import Measurement
 from results.statistics import Estimate, Ratio, Series, Verdict, estimate, geometric_mean, ratio, verdict
 from results.store import RunFile
-from workloads.case import UserError
+from workloads.case import Case, UserError
 
 __all__ = [
     "ONE_PROCESS",
@@ -29,6 +30,7 @@ __all__ = [
 ]
 
 ONE_PROCESS = "one process each: processes of equal code differ by more; `moemark duel` decides"
+OTHER_FORMAT = "other format: the new run has this case as {}, which --across-formats compares"
 _SAME_LINES = "the same measurement in both files"
 
 
@@ -78,15 +80,21 @@ Side = tuple[Measurement, str]
 """A measurement and its line's digest."""
 
 
-def compare(base: RunFile, new: RunFile, margins: Margins | None = None) -> Comparison:
-    """Compares two runs. Raises UserError, with the first reason, if they have no comparable case at all."""
+def compare(base: RunFile, new: RunFile, margins: Margins | None = None, across_formats: bool = False) -> Comparison:
+    """Compares two runs. Raises UserError, with the first reason, if they have no comparable case at all.
+
+    `across_formats`: what has no partner in the other run is compared with the same case in another dtype, on each target the
+    fastest implementation of either that is not open.
+    """
     margins = margins or Margins()
     if base.run.method_version != new.run.method_version:
         versions = f"{base.run.method_version} and {new.run.method_version}"
         raise UserError(f"{base.stem} and {new.stem} measured by different methods ({versions}): measure one again")
     sides = _by_key(base), _by_key(new)
     pairs = () if sides[0].keys() & sides[1].keys() else tuple(_across_targets(sides[0], sides[1], margins))
-    pairs = pairs or tuple(_pair(key, sides[0].get(key), sides[1].get(key), margins) for key in (sides[0] | sides[1]))
+    if not pairs:
+        pairs = tuple(_pair(key, sides[0].get(key), sides[1].get(key), margins) for key in (sides[0] | sides[1]))
+        pairs = _across(pairs, sides, margins) if across_formats else tuple(_hinted(pair, sides[1]) for pair in pairs)
     ratios = [pair.ratio for pair in pairs if pair.ratio]
     if not ratios:
         why = f", for instance {pairs[0].case}: {pairs[0].reason}" if pairs else ": one of them is empty"
@@ -163,10 +171,14 @@ def _fastest_by_target(side: dict[Key, Side], case_digest: str) -> dict[str, Sid
 
 def _pair(key: Key, base: Side | None, new: Side | None, margins: Margins) -> Pair:
     if base is None or new is None:
-        return Pair(*key, reason="only in the base run" if base else "only in the new run")
+        return Pair(*key, reason=_ONLY_BASE if base else _ONLY_NEW)
     reason = _refusal(base[0], new[0])
     if reason:
         return Pair(*key, reason=reason)
+    return _compared(key, base, new, margins)
+
+
+def _compared(key: Key, base: Side, new: Side, margins: Margins) -> Pair:
     found = ratio(_series(base[0]), _series(new[0]))
     word, why = verdict(found, margins.threshold, margins.same), None
     if base[1] == new[1]:
@@ -174,6 +186,67 @@ def _pair(key: Key, base: Side | None, new: Side | None, margins: Margins) -> Pa
     elif min(base[0].processes, new[0].processes) < 2:
         word, why = "unsure", ONE_PROCESS
     return Pair(*key, _time(base[0]), _time(new[0]), found, word, why, _warnings(base[0], new[0]))
+
+
+_ONLY_BASE, _ONLY_NEW = "only in the base run", "only in the new run"
+
+
+def _without_format(case: str) -> Case:
+    return replace(Case.parse(case), dtype="fp32")
+
+
+def _hinted(pair: Pair, new: dict[Key, Side]) -> Pair:
+    """A pair without a partner, saying so where the new run has the case in another format."""
+    if pair.reason != _ONLY_BASE:
+        return pair
+    wanted = _without_format(pair.case), pair.target
+    found = {Case.parse(case).dtype for case, target, _ in new if (_without_format(case), target) == wanted}
+    others = sorted(found - {Case.parse(pair.case).dtype})
+    return replace(pair, reason=OTHER_FORMAT.format(", ".join(others))) if others else pair
+
+
+def _across(
+    pairs: tuple[Pair, ...], sides: tuple[dict[Key, Side], dict[Key, Side]], margins: Margins
+) -> tuple[Pair, ...]:
+    """The pairs with partners, then each lone case of the base against each lone one of the new run that differs in dtype."""
+    lone = [
+        _fastest_by_case(side, [pair for pair in pairs if pair.reason == reason])
+        for side, reason in zip(sides, (_ONLY_BASE, _ONLY_NEW), strict=True)
+    ]
+    met = [
+        (one, other)
+        for one in lone[0]
+        for other in lone[1]
+        if one[0].target == other[0].target and _without_format(one[0].case) == _without_format(other[0].case)
+    ]
+    done = {(line.case, line.target) for sides_met in met for line, _ in sides_met}
+    kept = [
+        pair for pair in pairs if pair.reason not in (_ONLY_BASE, _ONLY_NEW) or (pair.case, pair.target) not in done
+    ]
+    return (*kept, *(_pair_across(one, other, margins) for one, other in met))
+
+
+def _fastest_by_case(side: dict[Key, Side], pairs: list[Pair]) -> list[Side]:
+    keys = dict.fromkeys((pair.case, pair.target) for pair in pairs)
+    lines = {id(side[p.case, p.target, p.implementation][0]): side[p.case, p.target, p.implementation] for p in pairs}
+    best = [fastest(line for line, _ in lines.values() if (line.case, line.target) == key) for key in keys]
+    return [lines[id(line)] for line in best if line is not None]
+
+
+def _pair_across(base: Side, new: Side, margins: Margins) -> Pair:
+    """One case in two formats; what defines its work beside the dtype was recorded as its cost and skew."""
+    case, dtypes = base[0].case, [Case.parse(side[0].case).dtype for side in (base, new)]
+    shown = case.replace(f"/{dtypes[0]}/", f"/{dtypes[0]} > {dtypes[1]}/")
+    names = dict.fromkeys((base[0].implementation, new[0].implementation))
+    key = shown, base[0].target, " > ".join(names)
+    if _work(base[0]) != _work(new[0]):
+        return Pair(*key, reason="different work: FLOPs, rows or skew differ")
+    return _compared(key, base, new, margins)
+
+
+def _work(line: Measurement) -> Any:
+    cost = line.cost
+    return (cost.flops, cost.tokens, cost.rows, cost.assignments, line.skew) if cost else None
 
 
 def _refusal(base: Measurement, new: Measurement) -> str | None:

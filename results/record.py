@@ -96,6 +96,8 @@ class Check(_Part, frozen=True, kw_only=True):
     gain_tolerance: float | None = None
     gain_mean: float | None = None
     """Largest |mean gain error| of one expert, over the bound for its number of contributions (<= 1 passes)."""
+    format_error: float | None = None
+    """Of a quantised case: relative root mean square of its reference less the unquantised one, lines of slot 0."""
     reason: str | None = None
     """Which output, slot and token failed, and by how much."""
 

@@ -10,6 +10,7 @@ width as has their FLOPs, rounded down. No router, no biases, no norms.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,11 +18,13 @@ import numpy as np
 from workloads.activations import ACTIVATIONS
 from workloads.case import Case
 from workloads.experts import TorchActivation, ffn_reference, ffn_torch, ffn_weights, onnx_ffn
+from workloads.formats import precision_of, unsupported_dtype, value_bytes, weight_bytes
 from workloads.models import Model, model
 from workloads.planting import hidden_noise
-from workloads.problem import DTYPE_BYTES, SLOTS, Contribution, Cost, Expected, Lines, Problem, input_digest
+from workloads.problem import SLOTS, Contribution, Cost, Expected, Lines, Problem, input_digest
 from workloads.registry import Built, implementation, register_workload
 from workloads.sizes import Sizes
+from workloads.weights import in_format
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -53,11 +56,11 @@ class DenseFfnWorkload:
         """The sentence that says why the case is not defined or not done; None if it is."""
         if case.variants:
             return f"the variant {case.variants[0]!r} of {self.name} is not done yet"
-        if case.dtype not in DTYPE_BYTES or case.dtype == "tf32":
-            return f"the dtype {case.dtype!r} of {self.name} is not done yet"
         if case.routing != "none":
             return f"{self.name} has no router: write 'none' as its routing"
         about = model(case.model)
+        if refusal := unsupported_dtype(case.dtype, (about.hidden_size, dense_width(about))):
+            return refusal
         done = about.activation in ACTIVATIONS
         return None if done else f"the activation {about.activation!r} of {about.id} is not done yet"
 
@@ -66,13 +69,14 @@ class DenseFfnWorkload:
         about = model(case.model)
         matrices = 3 if about.glu else 2
         sizes = Sizes(case.tokens, about.hidden_size, dense_inner=dense_width(about), matrices=matrices)
-        weights = ffn_weights("dense", about, sizes.dense_inner, 1, case.seed)
+        plain = ffn_weights("dense", about, sizes.dense_inner, 1, case.seed)
+        weights = in_format(plain, precision_of(case.dtype))
         ring = [
             {"tokens": hidden_noise(case.tokens, sizes.hidden, ("dense", case.seed, slot)).astype(np.float32)}
             for slot in range(SLOTS)
         ]
 
-        def references(requests: Any) -> list[Expected]:
+        def references_of(weights: Any, requests: Any) -> list[Expected]:
             return [_reference(weights, about, ring[slot]["tokens"], lines) for slot, lines in requests]
 
         return Problem(
@@ -84,8 +88,9 @@ class DenseFfnWorkload:
             outputs={"y": (sizes.tokens, sizes.hidden)},
             cost=_cost(case, sizes),
             input_digest=input_digest(weights, ring, None),
-            references=references,
+            references=partial(references_of, weights),
             sources=lambda slot, output: (np.empty(0, np.int64), np.empty(0, np.int64)),
+            unquantised=partial(references_of, plain) if weights is not plain else None,
         )
 
 
@@ -94,8 +99,9 @@ register_workload(DenseFfnWorkload())
 
 def _cost(case: Case, sizes: Sizes) -> Cost:
     """Bytes: both projections once, tokens in, outputs out."""
-    size = DTYPE_BYTES[case.dtype]
-    weights = sizes.matrices * sizes.hidden * sizes.dense_inner * size
+    size = value_bytes(case.dtype)
+    elements = sizes.matrices * sizes.hidden * sizes.dense_inner
+    weights = weight_bytes(case.dtype, elements, elements)
     return Cost(sizes.flops, weights + 2 * sizes.tokens * sizes.hidden * size, weights, sizes.tokens, 0, 0)
 
 

@@ -33,7 +33,7 @@ __all__ = [
     "ffn_reference",
     "ffn_torch",
     "ffn_weights",
-    "halves",
+    "linear",
     "norm_gain",
     "onnx_argsort",
     "onnx_counts",
@@ -185,9 +185,17 @@ class TorchActivation:
         from workloads.backends.torch_ops import TorchOps
 
         self._ops, self._rule, self._eps = TorchOps(), activation_of(model), model.expert_norm_eps
+        self._gated = bool(model.glu)
 
     def __call__(self, gate: Tensor, up: Tensor | None) -> Tensor:
         return self._rule(self._ops, gate, up)
+
+    def halves(self, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
+        """gate and up of the stacked projection [n, 2I]; of an ungated one [n, I], that and None."""
+        if not self._gated:
+            return hidden, None
+        gate, up = hidden.chunk(2, dim=-1)
+        return gate, up
 
     def finish(self, done: Tensor, weights: dict[str, Tensor]) -> Tensor:
         """Expert outputs [A, W], normed where the model norms them."""
@@ -196,20 +204,19 @@ class TorchActivation:
         return rms_norm(self._ops, done, weights["expert_norm"], done.shape[1], self._eps, gain_first=True)
 
 
-def halves(hidden: Tensor, inner: int) -> tuple[Tensor, Tensor | None]:
-    """gate and up of the stacked projection [n, 2I]; of an ungated one [n, I], that and None."""
-    if hidden.shape[-1] == inner:
-        return hidden, None
-    gate, up = hidden.chunk(2, dim=-1)
-    return gate, up
-
-
 def ffn_torch(x: Tensor, into: Tensor, out: Tensor, biases: tuple[Tensor | None, Tensor | None], act: Any) -> Tensor:
     """One FFN on x [n, W] with weights (out, in)."""
+    gate, up = act.halves(linear(x, into, biases[0]))
+    return linear(act(gate, up), out, biases[1])
+
+
+def linear(x: Tensor, matrix: Any, bias: Tensor | None) -> Tensor:
+    """x [n, in] times a weight (out, in): a tensor, or a function of x that multiplies by a matrix in a format of its own."""
     import torch.nn.functional as functional
 
-    gate, up = halves(functional.linear(x, into, biases[0]), out.shape[-1])
-    return functional.linear(act(gate, up), out, biases[1])
+    if not callable(matrix):
+        return functional.linear(x, matrix, bias)
+    return matrix(x) if bias is None else matrix(x) + bias
 
 
 def torch_experts(model: Model, experts: Any) -> Any:
@@ -340,11 +347,11 @@ def onnx_ffn(graph: Graph, x: str, name: str, matrix: int, sizes: Any, model: Mo
     """One FFN on 2-D initialisers."""
     inner, outer, stacked = sizes.width(name), sizes.ffn_hidden(name), sizes.width(name) * (2 if model.glu else 1)
     share = sizes.ffn_flops(name) / sizes.matrices
-    hidden = graph.matmul(x, graph.weight(f"{name}_in", (outer, stacked), matrix), share * (sizes.matrices - 1))
+    hidden = graph.linear(x, f"{name}_in", (outer, stacked), matrix, share * (sizes.matrices - 1))
     biased = name == "experts" and model.expert_bias
     if biased:
         hidden = graph.node("Add", hidden, graph.weight("experts_in_bias", (stacked,), matrix))
     gate, up = graph.node("Split", hidden, outputs=2, axis=-1, num_outputs=2) if model.glu else (hidden, None)
     active = activation_of(model)(graph.in_dtype(), gate, up)
-    out = graph.matmul(active, graph.weight(f"{name}_out", (inner, outer), matrix), share)
+    out = graph.linear(active, f"{name}_out", (inner, outer), matrix, share)
     return graph.node("Add", out, graph.weight("experts_out_bias", (outer,), matrix)) if biased else out

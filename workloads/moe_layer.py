@@ -42,6 +42,7 @@ from workloads.experts import (
     torch_sorted,
     unsupported_experts,
 )
+from workloads.formats import precision_of, unsupported_dtype, value_bytes, weight_bytes
 from workloads.inputs import HASH, RoutedInputs, routed_inputs, unsupported_routing
 from workloads.models import Model, check_share, model
 from workloads.parameters import expert_parameters
@@ -61,7 +62,6 @@ from workloads.passage import (
 )
 from workloads.planting import hidden_noise
 from workloads.problem import (
-    DTYPE_BYTES,
     ENTRY,
     EXIT,
     SHARED,
@@ -90,7 +90,7 @@ from workloads.shared import (
     torch_shared,
 )
 from workloads.sizes import Sizes
-from workloads.weights import Weight
+from workloads.weights import Weight, in_format
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -110,9 +110,10 @@ class MoeLayerWorkload:
         """The sentence that says why the case is not defined or not done; None if it is."""
         if set(case.variants) - {HASH}:
             return f"the variant {case.variants[-1]!r} of {self.name} is not done yet: {HASH} is"
-        if case.dtype not in DTYPE_BYTES or case.dtype == "tf32":
-            return f"the dtype {case.dtype!r} of {self.name} is not done yet"
         about = model(case.model)
+        widths = (about.hidden_size, about.moe_intermediate_size or 0, about.shared_intermediate_size or 0)
+        if refusal := unsupported_dtype(case.dtype, widths):
+            return refusal
         return unsupported_routing(case, about) or unsupported_experts(about)
 
     def problem(self, case: Case) -> Problem:
@@ -121,18 +122,19 @@ class MoeLayerWorkload:
         check_share(about, case.ep)
         made = _with_combined(case, about, routed_inputs(case, about, with_rows=True))
         sizes = _sizes(case, about, made)
-        weights = router_weights(made.gate, made.table) | layer_weights(about, sizes.local_experts, case.seed)
-        return layer_problem(case, about, made, weights)
+        plain = router_weights(made.gate, made.table) | layer_weights(about, sizes.local_experts, case.seed)
+        return layer_problem(case, about, made, plain)
 
 
 def layer_weights(about: Model, local: int, seed: int) -> dict[str, Weight]:
-    """All weights of one rank's share of the layer, but for the router's."""
+    """All weights of one rank's share of the layer, but for the router's, before any format."""
     return expert_weights(about, local, seed) | shared_weights(about, seed) | passage_weights(about, seed)
 
 
-def layer_problem(case: Case, about: Model, made: RoutedInputs, weights: dict[str, Weight]) -> Problem:
-    """The problem of a layer with these inputs and weights, whoever made them."""
+def layer_problem(case: Case, about: Model, made: RoutedInputs, plain: dict[str, Weight]) -> Problem:
+    """The problem of a layer with these inputs and weights, whoever made them; these in the case's format."""
     sizes = _sizes(case, about, made)
+    weights = in_format(plain, precision_of(case.dtype))
     ring = [slot.inputs for slot in made.slots]
     reference = _Reference(about, made, weights, case.ep > 1)
     return Problem(
@@ -147,6 +149,7 @@ def layer_problem(case: Case, about: Model, made: RoutedInputs, weights: dict[st
         references=reference.references,
         sources=reference.sources,
         skew=made.skew,
+        unquantised=_Reference(about, made, plain, case.ep > 1).references if weights is not plain else None,
     )
 
 
@@ -199,17 +202,18 @@ def _outputs(case: Case, about: Model, sizes: Sizes) -> dict[str, tuple[int, ...
 
 
 def _cost(case: Case, about: Model, sizes: Sizes, distinct: int) -> Cost:
-    """Bytes: touched experts, shared branch, passage, gate, biases and norms once; own tokens in, rows in (ep > 1), outputs
-    out."""
-    size = DTYPE_BYTES[case.dtype]
+    """Bytes: touched experts, shared branch, passage, gate, biases and norms once, projections of FFNs as they are stored; own
+    tokens in, rows in (ep > 1), outputs out."""
+    size = value_bytes(case.dtype)
     weights = distinct * expert_parameters(about) + shared_parameters(about) + passage_parameters(about)
     weights += sizes.expert_hidden if about.expert_norm_eps else 0
+    projections = sizes.matrices * (distinct * sizes.expert_hidden * sizes.inner + sizes.hidden * sizes.shared_inner)
     gate, routed = router_bytes(case, about)
-    weight_bytes = weights * size + gate
-    total = weight_bytes + routed + _moved_values(case, about, sizes) * size
+    stored = weight_bytes(case.dtype, weights, projections) + gate
+    total = stored + routed + _moved_values(case, about, sizes) * size
     if case.ep > 1:
         total += 8 * sizes.rows * sizes.experts_per_token
-    return Cost(sizes.flops, total, weight_bytes, sizes.tokens, sizes.rows, sizes.assignments)
+    return Cost(sizes.flops, total, stored, sizes.tokens, sizes.rows, sizes.assignments)
 
 
 def _moved_values(case: Case, about: Model, sizes: Sizes) -> int:
@@ -383,6 +387,8 @@ def build_torch_layer(problem: Problem, on: Any, experts: Any) -> Built:
     about = problem.model
     route, run, branch = torch_router(about), torch_experts(about, experts), torch_shared(about)
     act = TorchActivation(about)
+    if problem.case.dtype == "tf32":
+        route = _in_ieee(route)
     slots = [(on.inputs(slot), on.weights(slot)) for slot in range(len(problem.ring))]
     share, shared = problem.case.ep > 1, problem.sizes.shared_inner > 0
     entry, leaving, zero = has_entry(about), has_exit(about), bool(about.zero_experts)
@@ -411,7 +417,21 @@ def build_torch_layer(problem: Problem, on: Any, experts: Any) -> Built:
                 y = y.add_(outputs.pop(branch_output))
         return outputs | {"y": y}
 
-    return Built(call, () if problem.case.dtype == "fp32" else CASTS)
+    return Built(call, () if problem.precision.carrier in ("fp32", "tf32") else CASTS)
+
+
+def _in_ieee(route: Any) -> Any:
+    """The router of a tf32 case: in every dtype its product is IEEE fp32."""
+    import torch
+
+    def exact(tokens: Tensor, weights: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        torch.set_float32_matmul_precision("highest")
+        try:
+            return route(tokens, weights)
+        finally:
+            torch.set_float32_matmul_precision("high")
+
+    return exact
 
 
 @implementation("moe-layer", "torch", "sorted")

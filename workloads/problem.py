@@ -14,9 +14,10 @@ import numpy as np
 
 from workloads import pinned
 from workloads.case import Case
+from workloads.formats import DTYPE_BYTES, Precision, precision_of, value_bytes
 from workloads.models import Model
 from workloads.sizes import Sizes
-from workloads.weights import Pinned, Tiled, Weight
+from workloads.weights import Pinned, Quantised, Tiled, Weight
 
 __all__ = [
     "DTYPE_BYTES",
@@ -37,9 +38,6 @@ __all__ = [
 
 SLOTS = 16
 """Slots in the ring of pinned inputs that a case cycles through."""
-
-DTYPE_BYTES = {"fp32": 4, "tf32": 4, "bf16": 2, "fp16": 2}
-"""Bytes of one stored value of a case's dtype."""
 
 SHARED, ENTRY, EXIT, ZERO, WHOLE = -1, -2, -3, -4, -5
 """Sources of contributions that are no local expert: the shared branch (or the one dense FFN), the way of own tokens into the
@@ -132,11 +130,18 @@ class Problem:
     """Outputs that must equal the reference to the last bit."""
     norm_factor: float = 2.0
     """What the norm of a line that is not compared may differ by from what slot 0 predicts."""
+    unquantised: Callable[[Sequence[tuple[int, Lines]]], list[Expected]] | None = None
+    """For a quantised case the references of the same work without weight and activation formats: shows the format's error."""
 
     @property
     def sums(self) -> list[str]:
         """The outputs that are sums of contributions, line by line."""
         return [name for name in self.outputs if name not in ("ids", "weights") and name not in self.exact]
+
+    @property
+    def precision(self) -> Precision:
+        """What the case's dtype says."""
+        return precision_of(self.case.dtype)
 
     def reference(self, slot: int, lines: Lines = None) -> Expected:
         """Float64 reference of one slot."""
@@ -144,14 +149,18 @@ class Problem:
 
     @property
     def weight_bytes(self) -> int:
-        """Bytes of one copy of all weights in the case's dtype (fp32 where a weight stays fp32)."""
-        size = DTYPE_BYTES[self.case.dtype]
-        return sum(w.elements * (4 if isinstance(w, Pinned) and w.fp32 else size) for w in self.weights.values())
+        """Bytes of one copy of all weights as stored, scales included (fp32 where a weight stays fp32)."""
+        return round(sum(w.elements * self._element_bytes(w) for w in self.weights.values()))
+
+    def _element_bytes(self, weight: Weight) -> float:
+        if isinstance(weight, Quantised):
+            return weight.precision.element_bytes
+        return 4 if isinstance(weight, Pinned) and weight.fp32 else value_bytes(self.case.dtype)
 
     @property
     def input_bytes(self) -> int:
         """Bytes of the ring's inputs in the case's dtype."""
-        size = DTYPE_BYTES[self.case.dtype]
+        size = value_bytes(self.case.dtype)
         return sum(a.size * (size if a.dtype == np.float32 else 4) for slot in self.ring for a in slot.values())
 
 
@@ -164,6 +173,10 @@ def input_digest(weights: dict[str, Weight], ring: list[dict[str, np.ndarray]], 
         state.update(np.ascontiguousarray(array, dtype=kind).data)
 
     for name, weight in sorted(weights.items()):
+        if isinstance(weight, Quantised):
+            formats = weight.precision.weights, weight.precision.activations
+            state.update("/".join(one.name for one in formats if one).encode())
+            weight = weight.tiled
         if isinstance(weight, Tiled):
             add(name, np.array([*weight.offsets, weight.rows, weight.columns, weight.scale]), "<i8")
             add("block", pinned.block(weight.seed, "weights"), "<i2")

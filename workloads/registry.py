@@ -40,8 +40,11 @@ OWN_WORKLOADS = {
 OWN_IMPLEMENTATIONS = (
     "workloads.implementations.contrib",
     "workloads.implementations.dense",
+    "workloads.implementations.dequantised",
     "workloads.implementations.gathered",
     "workloads.implementations.grouped",
+    "workloads.implementations.int4pack",
+    "workloads.implementations.nbits",
 )
 
 

@@ -29,14 +29,15 @@ from workloads.experts import (
     torch_sorted,
     unsupported_experts,
 )
+from workloads.formats import precision_of, unsupported_dtype, value_bytes, weight_bytes
 from workloads.inputs import RoutedInputs, unsupported_routing
 from workloads.models import Model, model
 from workloads.parameters import expert_parameters
-from workloads.problem import DTYPE_BYTES, Contribution, Cost, Expected, Lines, Problem, input_digest
+from workloads.problem import Contribution, Cost, Expected, Lines, Problem, input_digest
 from workloads.registry import Built, implementation, register_workload
 from workloads.rows import assigned, row_sizes, rows_of
 from workloads.sizes import Sizes
-from workloads.weights import Weight
+from workloads.weights import Weight, in_format
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -56,9 +57,10 @@ class ExpertsWorkload:
         """The sentence that says why the case is not defined or not done; None if it is."""
         if case.variants:
             return f"the variant {case.variants[0]!r} of {self.name} is not done yet"
-        if case.dtype not in DTYPE_BYTES or case.dtype == "tf32":
-            return f"the dtype {case.dtype!r} of {self.name} is not done yet"
         about = model(case.model)
+        widths = (about.moe_latent_size or about.hidden_size, about.moe_intermediate_size or 0)
+        if refusal := unsupported_dtype(case.dtype, widths):
+            return refusal
         return unsupported_routing(case, about) or unsupported_experts(about)
 
     def problem(self, case: Case) -> Problem:
@@ -66,7 +68,8 @@ class ExpertsWorkload:
         about = model(case.model)
         made = rows_of(case, about)
         sizes = replace(row_sizes(case, about, made), inner=about.moe_intermediate_size)
-        weights = expert_weights(about, sizes.local_experts, case.seed)
+        plain = expert_weights(about, sizes.local_experts, case.seed)
+        weights = in_format(plain, precision_of(case.dtype))
         ring = [slot.inputs for slot in made.slots]
         return Problem(
             case=case,
@@ -80,6 +83,7 @@ class ExpertsWorkload:
             references=_Reference(about, ring, weights).references,
             sources=lambda slot, output: assigned(ring[slot])[:2],
             skew=made.skew,
+            unquantised=_Reference(about, ring, plain).references if weights is not plain else None,
         )
 
 
@@ -88,9 +92,11 @@ register_workload(ExpertsWorkload())
 
 def _cost(case: Case, about: Model, sizes: Sizes, made: RoutedInputs) -> Cost:
     """Bytes: the touched experts' parameters once; rows, ids and weights in, sums out."""
-    size = DTYPE_BYTES[case.dtype]
+    size = value_bytes(case.dtype)
     norm = sizes.hidden if about.expert_norm_eps else 0
-    weights = (made.distinct_experts * expert_parameters(about) + norm) * size
+    projections = made.distinct_experts * sizes.matrices * sizes.hidden * sizes.inner
+    parameters = made.distinct_experts * expert_parameters(about) + norm
+    weights = weight_bytes(case.dtype, parameters, projections)
     moved = 2 * sizes.rows * sizes.hidden * size + 8 * sizes.rows * sizes.experts_per_token
     return Cost(sizes.flops, weights + moved, weights, sizes.tokens, sizes.rows, sizes.assignments)
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from workloads.case import Case
 from workloads.experts import rms_norm
+from workloads.formats import value_bytes
 from workloads.inputs import HASH, routed_inputs, unsupported_routing
 from workloads.models import Model, model
 from workloads.planting import Gate
@@ -48,7 +49,7 @@ class RouterWorkload:
         if set(case.variants) - {HASH}:
             return f"the variant {case.variants[-1]!r} of {self.name} is not done yet: {HASH} is"
         if case.dtype not in DTYPE_BYTES or case.dtype == "tf32":
-            return f"the dtype {case.dtype!r} of {self.name} is not done yet"
+            return f"a router computes in fp32 whatever the dtype: {case.dtype} is not defined for it, write fp32, bf16 or fp16"
         return unsupported_routing(case, model(case.model))
 
     def problem(self, case: Case) -> Problem:
@@ -89,7 +90,7 @@ register_workload(RouterWorkload())
 
 def router_bytes(case: Case, about: Model) -> tuple[int, int]:
     """(weights, activations): gate and biases once in the case's dtype; tokens in, ids and fp32 weights out."""
-    size, hashed = DTYPE_BYTES[case.dtype], HASH in case.variants
+    size, hashed = value_bytes(case.dtype), HASH in case.variants
     terms = (about.router_bias and not hashed) + about.router_linear_bias + about.router_expert_scale
     weights = (about.hidden_size + terms) * (about.num_experts + about.zero_experts) * size
     weights += about.hidden_size * size if about.router_input_norm_eps else 0

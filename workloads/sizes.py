@@ -84,14 +84,15 @@ class Sizes:
         stacks = self.ffn_flops("experts") * self.local_experts + self.ffn_flops("shared") + self.ffn_flops("dense")
         return round(stacks + self.router_flops + 2 * self.projection_flops)
 
-    def tiny(self) -> Sizes:
-        """The same structure with small matrices: for asking a runtime what it would do with each node."""
+    def tiny(self, step: int = 1) -> Sizes:
+        """The same structure with small matrices, widths multiples of `step`: for asking a runtime about each node."""
+        width = max(8, step)
         return replace(
             self,
-            hidden=16,
-            inner=8 if self.inner else 0,
-            shared_inner=8 if self.shared_inner else 0,
-            dense_inner=8 if self.dense_inner else 0,
-            latent=8 if self.latent else 0,
+            hidden=2 * width,
+            inner=width if self.inner else 0,
+            shared_inner=width if self.shared_inner else 0,
+            dense_inner=width if self.dense_inner else 0,
+            latent=width if self.latent else 0,
             context=min(self.context, 8),
         )

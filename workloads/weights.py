@@ -2,24 +2,30 @@
 
 A `Pinned` weight is an ordinary array (gates, biases; never tiled; stacks of matrices that come from elsewhere). A `Tiled`
 weight is a stack of matrices cut from one random block, each matrix at an offset of its own: matrix m, flat element i =
-block[(offset[m] + i) mod BLOCK] * 2**-scale.
+block[(offset[m] + i) mod BLOCK] * 2**-scale. A `Quantised` weight is a tiled stack in a weight format: its recipe, its codes
+and scales made when first asked for.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
 
 from workloads import pinned
+from workloads.formats import Packed, Precision
 
-__all__ = ["Pinned", "Tiled", "Weight", "doubled_block", "scale_for"]
+__all__ = ["Pinned", "Quantised", "Tiled", "Weight", "doubled_block", "in_format", "scale_for"]
 
 BELL_STD = 147.8
 STRIP = 64
+QUANTISED_STRIP = 128
+"""Rows quantised or decoded at a time: the tallest block of a format, and few enough for a cache."""
+QUANTISED_STACKS = ("experts_in", "experts_out", "shared_in", "shared_out", "dense_in", "dense_out")
+"""What a weight format applies to: the projections of FFNs. Gates, biases and all else stay as they are."""
 
 
 def scale_for(fan_in: int) -> int:
@@ -108,7 +114,64 @@ class Tiled:
         return out
 
 
-Weight = Pinned | Tiled
+@dataclass(frozen=True)
+class Quantised:
+    """A tiled stack in a weight format, with the activation format that rounds what it multiplies."""
+
+    tiled: Tiled
+    precision: Precision
+    _packed: dict[int, Packed] = field(default_factory=dict, compare=False, repr=False)
+    """Codes and scales of the matrices asked for so far: kept, since targets and references read the same ones."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return self.tiled.shape
+
+    @property
+    def elements(self) -> int:
+        return self.tiled.elements
+
+    def packed(self, matrix: int) -> Packed:
+        """One matrix as stored."""
+        if matrix not in self._packed:
+            self._packed[matrix] = self._quantise(matrix)
+        return self._packed[matrix]
+
+    def _quantise(self, matrix: int) -> Packed:
+        form, strips = self.precision.weights, []
+        assert form is not None
+        whole = _single_block(self.tiled.seed, self.tiled.scale)
+        for first in range(0, self.tiled.rows, QUANTISED_STRIP):
+            rows = min(QUANTISED_STRIP, self.tiled.rows - first)
+            start = (self.tiled.offsets[matrix] + first * self.tiled.columns) % pinned.BLOCK
+            strip = whole[start : start + rows * self.tiled.columns].reshape(rows, -1)
+            strips.append(form.pack(*form.quantise(strip)))
+        return Packed(np.concatenate([s.codes for s in strips]), np.concatenate([s.scales for s in strips]))
+
+    def apply(self, matrix: int, x: np.ndarray) -> np.ndarray:
+        """x [n, columns], rounded to the activation format, times the decoded matrix transposed: [n, rows], float64."""
+        form, activations, packed = self.precision.weights, self.precision.activations, self.packed(matrix)
+        assert form is not None
+        assert activations is not None
+        x, parts = activations.rounded(x), []
+        for first in range(0, self.tiled.rows, QUANTISED_STRIP):
+            scales = slice(first // form.block[0], (first + QUANTISED_STRIP) // form.block[0])
+            strip = Packed(packed.codes[first : first + QUANTISED_STRIP], packed.scales[scales])
+            parts.append(x @ form.dequantise(*form.unpack(strip)).T)
+        return np.concatenate(parts, axis=1)
+
+
+Weight = Pinned | Tiled | Quantised
+
+
+def in_format(weights: dict[str, Weight], precision: Precision) -> dict[str, Weight]:
+    """The weights with every projection of an FFN in the weight format, where the precision has one."""
+    if not precision.quantised:
+        return weights
+    return {
+        name: Quantised(weight, precision) if name in QUANTISED_STACKS and isinstance(weight, Tiled) else weight
+        for name, weight in weights.items()
+    }
 
 
 @lru_cache(maxsize=2)

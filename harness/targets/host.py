@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.targets import CannotRun
-from workloads.problem import DTYPE_BYTES, Problem
+from workloads.formats import value_bytes
+from workloads.problem import Problem
 
 __all__ = [
     "HOST_CLOCK",
@@ -82,7 +83,7 @@ def cpu_description() -> dict[str, Any]:
 def working_bytes(problem: Problem) -> int:
     """Bytes of temporaries that a call may hold at once: gathered rows, both projections, expert outputs, twice over;
     an attention's scores in fp32 three times (scaled, with sinks, as weights)."""
-    sizes, size = problem.sizes, DTYPE_BYTES[problem.case.dtype]
+    sizes, size = problem.sizes, value_bytes(problem.case.dtype)
     lines = max(sizes.assignments, sizes.tokens)
     widest = 2 * max(sizes.inner, sizes.shared_inner, sizes.dense_inner)
     experts = 2 * lines * (3 * sizes.hidden + 2 * widest) * size

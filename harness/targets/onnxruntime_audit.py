@@ -37,6 +37,7 @@ def placement_of(session: Any, graph: Graph, provider: str) -> Placement:
         flops_on_target=1.0 - away / flops if flops else 1.0,
         strays=strays,
         casts=casts if graph.dtype != "fp32" else [],
+        note=graph.note,
     )
 
 

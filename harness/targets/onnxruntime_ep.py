@@ -33,7 +33,7 @@ from workloads.pinned import BLOCK
 from workloads.problem import SLOTS, Problem
 from workloads.registry import Implementation, TargetFacts
 from workloads.rotation import copies_needed, is_cold
-from workloads.weights import Tiled
+from workloads.weights import Quantised, Tiled
 
 __all__ = ["OnnxRuntimeTarget"]
 
@@ -48,7 +48,10 @@ MENDS = {
 DEFAULT_OPTIONS = {"cuda": {"use_tf32": "0"}, "cann": {"precision_mode": "must_keep_origin_dtype"}}
 """fp32 means IEEE fp32, and no provider chooses another precision by itself (design, section 4)."""
 OWN_OPTIONS = ("threads", "spinning")
-ELEMENT: dict[str, Any] = {"fp32": np.dtype(np.float32), "fp16": np.dtype(np.float16), "int32": np.dtype(np.int32)}
+ELEMENT: dict[str, Any] = {
+    name: np.dtype(kind)
+    for name, kind in (("fp32", np.float32), ("fp16", np.float16), ("int32", np.int32), ("uint8", np.uint8))
+}
 BF16_NAN = 0x7FC0
 CEILING_S = 0.25
 
@@ -98,7 +101,8 @@ class OnnxRuntimeTarget:
 
     def needed_memory_bytes(self, problem: Problem, implementation: Implementation, copies: int) -> int:
         """Weights once as handed over and once more for every session that lays them out anew; inputs; temporaries."""
-        whole = problem.weight_bytes * (1 + copies) + problem.input_bytes + 24 * BLOCK
+        kept = 1 if problem.precision.quantised else 0  # by the reference, which reads what targets read
+        whole = problem.weight_bytes * (1 + kept + copies) + problem.input_bytes + 24 * BLOCK
         return whole + host.working_bytes(problem)
 
     def copies_for(self, problem: Problem) -> int:
@@ -139,11 +143,11 @@ class OnnxRuntimeTarget:
 
     def prepare(self, problem: Problem, implementation: Implementation, copies: int) -> OrtPrepared:
         """Refuses what would not run as asked, on a small twin first; then sessions with the shared weights."""
-        dtype = problem.case.dtype
-        if dtype not in ONNX_TYPES:
-            raise Unsupported(f"ONNX has no {dtype}")
+        precision = problem.precision
+        if precision.carrier not in ONNX_TYPES:
+            raise Unsupported(f"ONNX has no {precision.carrier}")
         self._audit_twin(problem, implementation)
-        graph = Graph(dtype)
+        graph = Graph(precision.carrier, precision.weights)
         implementation.build(problem.model, problem.sizes, graph)
         model = graph.model().SerializeToString()
         with ThreadPoolExecutor(
@@ -158,11 +162,12 @@ class OnnxRuntimeTarget:
 
     def _audit_twin(self, problem: Problem, implementation: Implementation) -> None:
         """The same graph with small matrices: refuses missing kernels and silent upcasts before gigabytes are laid out."""
-        graph = Graph(problem.case.dtype)
-        implementation.build(problem.model, problem.sizes.tiny(), graph)
+        precision = problem.precision
+        graph = Graph(precision.carrier, precision.weights)
+        implementation.build(problem.model, problem.sizes.tiny(precision.width_step), graph)
         values = {p.name: _zeros(p, graph) for p in graph.placeholders}
         model = graph.model().SerializeToString()
-        if not self._on_cpu or problem.case.dtype == "fp32":
+        if not self._on_cpu or precision.carrier == "fp32":
             self.session(model, values)
             return
         with tempfile.TemporaryDirectory() as folder:
@@ -171,7 +176,7 @@ class OnnxRuntimeTarget:
             casts = inserted_casts(graph, onnx.load(path, load_external_data=False))
         if casts:
             raise Unsupported(
-                f"{self._provider} computes {problem.case.dtype} in another precision: casts inserted at {', '.join(casts)}"
+                f"{self._provider} computes {precision.carrier} in another precision: casts inserted at {', '.join(casts)}"
             )
 
     def ceilings(self, dtypes: list[str], shapes: list[tuple[int, int, int]]) -> list[Ceiling]:
@@ -338,6 +343,12 @@ def _create_or_refuse(target: OnnxRuntimeTarget, kind: str) -> None:
 def _initialiser(place: Placeholder, problem: Problem) -> Any:
     """A placeholder's value; matrices transposed to (in, out), which is what MatMul wants."""
     weight = problem.weights[place.weight]
+    if isinstance(weight, Quantised):
+        assert place.matrix is not None
+        packed = weight.packed(place.matrix)
+        if place.part == "scales":
+            return _value(packed.scales, place.dtype)
+        return _value(packed.codes.reshape(*packed.scales.shape, -1), place.dtype)
     if isinstance(weight, Tiled):
         whole = place.arranged(weight.stack()) if place.matrix is None else weight.transposed(place.matrix)
         return _value(whole, place.dtype)

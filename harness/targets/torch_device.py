@@ -6,6 +6,7 @@ what that lacks. Option: `threads` (CPU threads of torch).
 
 from __future__ import annotations
 
+import os
 import re
 import time
 import warnings
@@ -18,15 +19,16 @@ import torch
 
 from harness.targets import CannotRun, OutOfMemory, TargetName, Unsupported, host
 from results.record import Ceiling, Placement
+from workloads.backends.torch_formats import CODES, SCALES
 from workloads.pinned import BLOCK, block
 from workloads.problem import Problem
 from workloads.registry import Implementation, TargetFacts
 from workloads.rotation import copies_needed, is_cold
-from workloads.weights import Pinned, Tiled, Weight
+from workloads.weights import Pinned, Quantised, Tiled
 
 __all__ = ["TorchTarget"]
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 MENDS = {
     "cuda": "install an Nvidia driver and a CUDA build of torch (or a ROCm build on AMD), then see `moemark devices`",
     "npu": "install CANN, source its set_env.sh, and pip install the torch-npu that matches this torch",
@@ -48,7 +50,8 @@ class TorchTarget:
         _set_threads(dict(name.options))
         torch.set_grad_enabled(False)
         self._numerics = _ieee_numerics()
-        features = frozenset({"grouped_mm"} if _has_grouped_mm(self._device) else ())
+        there = {"grouped_mm": _has_grouped_mm, "int4pack": _has_int4pack, "tf32": _has_tf32}
+        features = frozenset(name for name, has in there.items() if has(self._device))
         self.facts = TargetFacts("torch", self._device.type, self._module is None, features)
 
     def describe(self) -> dict[str, Any]:
@@ -77,7 +80,11 @@ class TorchTarget:
         return int(memory[0]) if memory else host.free_bytes()
 
     def needed_memory_bytes(self, problem: Problem, implementation: Implementation, copies: int) -> int:
-        """Copies of the weights, the ring's inputs, two blocks to tile from, temporaries."""
+        """Copies of the weights, the ring's inputs, two blocks to tile from, temporaries.
+
+        Quantised weights stay on the host once, and an implementation may pack its copies anew.
+        """
+        copies = 2 * copies + 1 if problem.precision.quantised else copies
         return problem.weight_bytes * copies + problem.input_bytes + 16 * BLOCK + host.working_bytes(problem)
 
     def copies_for(self, problem: Problem) -> int:
@@ -92,14 +99,21 @@ class TorchTarget:
 
     def prepare(self, problem: Problem, implementation: Implementation, copies: int) -> TorchPrepared:
         """Weights and inputs on the device, the implementation built on them."""
-        if problem.case.dtype not in DTYPES:
-            raise Unsupported(f"torch:{self._device.type} has no implementation of {problem.case.dtype} yet")
+        carrier = problem.precision.carrier
+        note = self._set_matmuls(carrier)
         with _translated_errors():
-            on = _Resident(problem, self._device, DTYPES[problem.case.dtype], copies)
+            on = _Resident(problem, self._device, DTYPES[carrier], copies)
             built = implementation.build(problem, on)
-        placement = Placement(device=str(self._device), casts=list(built.casts), flops_on_target=1.0)
+        placement = Placement(device=str(self._device), casts=list(built.casts), flops_on_target=1.0, note=note)
         cold = is_cold(problem, copies, self._cache_bytes())
         return TorchPrepared(built.call, self._synchronize(), placement, copies, cold, on)
+
+    def _set_matmuls(self, dtype: str) -> str | None:
+        """IEEE fp32 products, or TF32 ones for tf32, from now on; the note for the record. Raises Unsupported without TF32."""
+        if dtype == "tf32" and "tf32" not in self.facts.features:
+            raise Unsupported(f"torch:{self._device.type} has no TF32: it is a format of Nvidia GPUs from Ampere on")
+        torch.set_float32_matmul_precision("high" if dtype == "tf32" else "highest")
+        return "fp32 storage, products in TF32" if dtype == "tf32" else None
 
     def _synchronize(self) -> Callable[[], None] | None:
         if self._module is None:
@@ -111,12 +125,13 @@ class TorchTarget:
 
     def ceilings(self, dtypes: list[str], shapes: list[tuple[int, int, int]]) -> list[Ceiling]:
         """Fastest GEMM per dtype, streaming read and copy."""
-        known = [dtype for dtype in dtypes if dtype in DTYPES]
+        known = [dtype for dtype in dtypes if dtype in DTYPES and (dtype != "tf32" or dtype in self.facts.features)]
         gemms = [self._gemm(dtype, shape) for dtype in known for shape in shapes]
         return [*gemms, *self._streams()]
 
     def _gemm(self, dtype: str, shape: tuple[int, int, int]) -> Ceiling:
         rows, columns, inner = shape
+        self._set_matmuls(dtype)
         a = torch.randn(rows, inner, device=self._device).to(DTYPES[dtype])
         b = torch.randn(columns, inner, device=self._device).to(DTYPES[dtype])
         out = torch.empty(rows, columns, device=self._device, dtype=DTYPES[dtype])
@@ -235,7 +250,7 @@ class _Resident:
     def __post_init__(self) -> None:
         blocks: dict[tuple[int, int], torch.Tensor] = {}
         for _ in range(self.copies):
-            self._weights.append({name: self._fill(weight, blocks) for name, weight in self.problem.weights.items()})
+            self._weights.append(self._copy(blocks))
         for inputs in self.problem.ring:
             self._inputs.append({name: self._put(name, array) for name, array in inputs.items()})
 
@@ -258,7 +273,26 @@ class _Resident:
         tensor = torch.from_numpy(array).to(self.device, copy=True)
         return tensor.to(self.dtype) if array.dtype == np.float32 and name != "row_weights" else tensor
 
-    def _fill(self, weight: Weight, blocks: dict[tuple[int, int], torch.Tensor]) -> torch.Tensor:
+    def _copy(self, blocks: dict[tuple[int, int], torch.Tensor]) -> dict[str, torch.Tensor]:
+        """All weights by name; a quantised one as its codes and its scales."""
+        copy = {}
+        for name, weight in self.problem.weights.items():
+            if isinstance(weight, Quantised):
+                packed = [weight.packed(matrix) for matrix in range(weight.shape[0])]
+                copy[name + CODES] = self._stack([one.codes for one in packed])
+                copy[name + SCALES] = self._stack([one.scales for one in packed])
+            else:
+                copy[name] = self._fill(weight, blocks)
+        return copy
+
+    def _stack(self, arrays: list[np.ndarray]) -> torch.Tensor:
+        first = torch.from_numpy(arrays[0])
+        stack = torch.empty((len(arrays), *first.shape), device=self.device, dtype=first.dtype)
+        for matrix, array in enumerate(arrays):
+            stack[matrix] = torch.from_numpy(array)
+        return stack
+
+    def _fill(self, weight: Pinned | Tiled, blocks: dict[tuple[int, int], torch.Tensor]) -> torch.Tensor:
         if isinstance(weight, Pinned):
             values = torch.from_numpy(weight.values).to(self.device, copy=True)
             return values if weight.fp32 else values.to(self.dtype)
@@ -325,6 +359,9 @@ def _ieee_numerics() -> dict[str, str]:
     """fp32 means IEEE fp32: switches every reduced-precision path off; returns what is in force."""
     torch.set_float32_matmul_precision("highest")
     found = {"float32_matmul_precision": torch.get_float32_matmul_precision()}
+    found["NVIDIA_TF32_OVERRIDE"] = os.environ.get(
+        "NVIDIA_TF32_OVERRIDE", "unset"
+    )  # unset where a tf32 case is in the run
     matmul = torch.backends.cuda.matmul
     for switch in ("allow_fp16_reduced_precision_reduction", "allow_bf16_reduced_precision_reduction"):
         setattr(matmul, switch, False)
@@ -348,6 +385,25 @@ def _has_grouped_mm(device: torch.device) -> bool:
     except RuntimeError:  # the build has the function but no kernel for this device
         return False
     return True
+
+
+def _has_int4pack(device: torch.device) -> bool:
+    """Whether torch's int4 product for CPUs runs here."""
+    if device.type != "cpu" or not hasattr(torch.ops.aten, "_weight_int4pack_mm_for_cpu"):
+        return False
+    try:
+        packed = torch.ops.aten._convert_weight_to_int4pack_for_cpu(torch.zeros(16, 32, dtype=torch.int32), 1)
+        torch.ops.aten._weight_int4pack_mm_for_cpu(torch.zeros(1, 32), packed, 32, torch.ones(1, 16, 2))
+    except RuntimeError:  # the build has the operator but no kernel for this CPU
+        return False
+    return True
+
+
+def _has_tf32(device: torch.device) -> bool:
+    """Whether products can be made in TF32 on this device: an Nvidia GPU of compute capability 8 or more."""
+    if device.type != "cuda" or torch.version.cuda is None:
+        return False
+    return torch.cuda.get_device_capability(device)[0] >= 8 and os.environ.get("NVIDIA_TF32_OVERRIDE") != "0"
 
 
 def _libraries() -> dict[str, str]:

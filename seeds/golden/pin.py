@@ -14,6 +14,7 @@ import numpy as np
 
 from workloads import pinned
 from workloads.case import Case
+from workloads.formats import ACTIVATION_FORMATS, WEIGHT_FORMATS
 from workloads.planting import _plain_gate
 from workloads.registry import workload_of
 
@@ -44,13 +45,15 @@ CASES = (
     "attention+decode+c64/qwen3-30b-a3b/ep1/t2/fp32/none/latency",
     "attention+prefill+window/gpt-oss-20b/ep1/t200/fp32/none/latency",
     "attention+decode+c64/deepseek-v3/ep1/t2/fp32/none/latency",
+    "moe-layer/olmoe-1b-7b/ep8/t8/w-int4g32_a-bf16/balanced/latency",
 )
 HEAD = "# Golden values of the pinned inputs, written by seeds/golden/pin.py (make golden); seeds/README.md has the recipe.\n"
 
 
 def computed() -> dict[str, dict[str, str]]:
-    """Table → name → value: raw integers of a stream, digests of blocks, functions and gates, input digests of cases."""
-    return {"stream": _stream(), "numbers": _numbers(), "inputs": {case: input_digest(case) for case in CASES}}
+    """Table → name → value: raw integers of a stream, digests of blocks, functions, gates and formats, inputs of cases."""
+    inputs = {case: input_digest(case) for case in CASES}
+    return {"stream": _stream(), "numbers": _numbers(), "formats": _formats(), "inputs": inputs}
 
 
 def input_digest(case: str) -> str:
@@ -92,6 +95,16 @@ def _numbers() -> dict[str, str]:
         "linear bias of 64 x 256": _digest(gate.linear_bias, "<f8"),
         "inverse of 64 x 256": _digest(gate.inverse, "<f8"),
     }
+
+
+def _formats() -> dict[str, str]:
+    """Codes, then scales, of 1024 x 4096 values of the block of weights, and 1024 x 4096 rounded activations."""
+    values = np.ldexp(pinned.block(0, "weights")[: 1024 * 4096].astype(np.float32), -13).reshape(1024, 4096)
+    found = {}
+    for name, form in WEIGHT_FORMATS.items():
+        packed = form.pack(*form.quantise(values))
+        found[name] = hashlib.sha256(packed.codes.tobytes() + packed.scales.tobytes()).hexdigest()
+    return found | {"fp8g128": _digest(ACTIVATION_FORMATS["fp8g128"].rounded(values.astype(np.float64)), "<f8")}
 
 
 def _digest(array: np.ndarray, kind: str) -> str:

@@ -12,7 +12,7 @@ from results.compare import (
     fastest,
     targets_side_by_side,
 )
-from tests.results.conftest import WriteRun, failed, measurement, run_header
+from tests.results.conftest import OLMOE, WriteRun, failed, measurement, run_header
 from workloads.case import UserError
 
 OTHER = "moe-layer/olmoe-1b-7b/ep1/t1/fp32/balanced/latency"
@@ -144,3 +144,39 @@ def test_runs_of_different_targets_are_compared_by_their_fastest_exact_implement
     assert pair.ratio is not None
     assert pair.ratio.value == pytest.approx(1.5)
     assert pair.verdict == "unsure"
+
+
+# ---- across number formats
+
+INT4 = OLMOE.replace("/fp32/", "/w-int4g32_a-fp32/")
+
+
+def test_other_formats_are_not_compared_unless_asked(write_run: WriteRun) -> None:
+    runs = write_run(timed(1_000_000)), write_run(timed(500_000, case=INT4), name="new")
+    with pytest.raises(UserError, match=r"other format: .* w-int4g32_a-fp32, which --across-formats compares"):
+        compare(*runs)
+    pair = only(compare(*runs, across_formats=True))
+    assert pair.ratio and pair.ratio.value == pytest.approx(0.5, abs=0.01)
+    assert "/fp32 > w-int4g32_a-fp32/" in pair.case
+
+
+def test_across_formats_the_fastest_that_are_not_open_meet(write_run: WriteRun) -> None:
+    slow, fast, free = (
+        timed(ns, case=INT4, implementation=name, division=division)
+        for ns, name, division in ((900_000, "sorted", "closed"), (500_000, "nbits", "closed"), (100_000, "x", "open"))
+    )
+    pair = only(compare(write_run(timed(1_000_000)), write_run(slow, fast, free, name="new"), across_formats=True))
+    assert pair.implementation == "sorted > nbits"
+
+
+def test_across_formats_equal_formats_stay_paired(write_run: WriteRun) -> None:
+    both = timed(1_000_000), timed(500_000, case=INT4)
+    found = compare(write_run(*both), write_run(*both, name="new"), across_formats=True)
+    assert [(pair.case, pair.verdict) for pair in found.pairs] == [(OLMOE, "same"), (INT4, "same")]
+
+
+def test_across_formats_other_work_is_not_compared(write_run: WriteRun) -> None:
+    other = record.Cost(flops=1, bytes=1, weight_bytes=1, tokens=16, rows=16, assignments=128)
+    runs = write_run(timed(1_000_000)), write_run(timed(500_000, case=INT4, cost=other), name="new")
+    with pytest.raises(UserError, match="different work: FLOPs"):
+        compare(*runs, across_formats=True)

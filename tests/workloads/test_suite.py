@@ -153,7 +153,7 @@ def test_the_digest_does_not_change_with_words_or_the_way_of_writing(mine: Path)
 
 
 def test_the_shipped_suites_are_these_and_can_be_loaded() -> None:
-    assert shipped_suites() == ["ci", "decode", "full", "prefill", "quick", "skew", "sparsity", "standard"]
+    assert shipped_suites() == ["ci", "decode", "full", "precision", "prefill", "quick", "skew", "sparsity", "standard"]
     assert {case for name in shipped_suites() for case in load_suite(name).cases} == set(catalogue())
 
 
@@ -181,7 +181,7 @@ def test_standard_covers_prefill_and_decode_even_and_skewed_bf16_first() -> None
     assert {"latency", "throughput"} == {case.scenario for case in cases}
 
 
-WITHOUT_CONTROLS = ("decode", "full", "skew")
+WITHOUT_CONTROLS = ("decode", "full", "precision", "skew")
 
 
 @pytest.mark.parametrize("name", shipped_suites())

@@ -14,16 +14,22 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from workloads.formats import WeightFormat
+
 __all__ = ["IR_VERSION", "ONNX_TYPES", "OPSET", "Graph", "Placeholder"]
 
 OPSET = 21
 IR_VERSION = 10
+CONTRIB = "com.microsoft"
+ACCURACY_LEVEL = 1
+"""Of MatMulNBits: activations stay fp32."""
 ONNX_TYPES = {
     "fp32": TensorProto.FLOAT,
     "bf16": TensorProto.BFLOAT16,
     "fp16": TensorProto.FLOAT16,
     "int32": TensorProto.INT32,
     "int64": TensorProto.INT64,
+    "uint8": TensorProto.UINT8,
     "bool": TensorProto.BOOL,
 }
 
@@ -42,6 +48,8 @@ class Placeholder:
     transposed: bool
     dtype: str
     interleaved: bool = False
+    part: str | None = None
+    """`codes` or `scales` of a quantised weight."""
 
     def arranged(self, values: np.ndarray) -> np.ndarray:
         """A whole stack [n, 2I, ...] as this initialiser holds it."""
@@ -57,6 +65,10 @@ class Graph:
     """Builds a graph; every method returns the name of the value that it makes."""
 
     dtype: str
+    weight_format: WeightFormat | None = None
+    """How projections of FFNs are stored; None: in the graph's dtype."""
+    note: str | None = None
+    """What the record should say of the nodes."""
     nodes: list[Any] = field(default_factory=list)
     initialisers: list[Any] = field(default_factory=list)
     placeholders: list[Placeholder] = field(default_factory=list)
@@ -117,17 +129,38 @@ class Graph:
         `shape` is the shape in the graph, (in, out) for matrices unless they are not `transposed`.
         """
         name = weight if matrix is None else f"{weight}_{matrix}"
-        if name in self.named:
-            return name
-        self.named.add(name)
-        kind = dtype or self.dtype
-        tensor = TensorProto(name=name, data_type=ONNX_TYPES[kind], data_location=TensorProto.EXTERNAL)
+        turned = transposed and len(shape) == 2
+        return self._place(Placeholder(name, weight, matrix, turned, dtype or self.dtype, interleaved), shape)
+
+    def _place(self, place: Placeholder, shape: tuple[int, ...]) -> str:
+        if place.name in self.named:
+            return place.name
+        self.named.add(place.name)
+        tensor = TensorProto(name=place.name, data_type=ONNX_TYPES[place.dtype], data_location=TensorProto.EXTERNAL)
         tensor.dims.extend(shape)
         tensor.external_data.add(key="location", value="weights")
         self.initialisers.append(tensor)
-        turned = transposed and len(shape) == 2
-        self.placeholders.append(Placeholder(name, weight, matrix, turned, kind, interleaved))
-        return name
+        self.placeholders.append(place)
+        return place.name
+
+    def linear(self, x: str, weight: str, shape: tuple[int, int], matrix: int, flops: float) -> str:
+        """x times one matrix (in, out) of a projection, in the format that it is stored in."""
+        if self.weight_format is None:
+            return self.matmul(x, self.weight(weight, shape, matrix), flops)
+        (inner, outer), bits, group = shape, self.weight_format.bits, self.weight_format.block[1]
+        stored = {
+            "codes": ("uint8", (outer, inner // group, group * bits // 8)),
+            "scales": (self.dtype, (outer, inner // group)),
+        }
+        parts = [
+            self._place(Placeholder(f"{weight}_{matrix}_{part}", weight, matrix, False, dtype, part=part), dims)
+            for part, (dtype, dims) in stored.items()
+        ]
+        options = {"bits": bits, "block_size": group, "accuracy_level": ACCURACY_LEVEL}
+        name = self.node("MatMulNBits", x, *parts, domain=CONTRIB, K=inner, N=outer, **options)
+        self.note = f"MatMulNBits with accuracy level {ACCURACY_LEVEL}: unrounded activations"
+        self.matmul_flops[name] = flops
+        return str(name)
 
     def matmul(self, x: str, weight: str, flops: float) -> str:
         """x times a 2-D initialiser; `flops` of useful work are booked on the node."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from workloads.case import Case
-from workloads.experts import combine, halves
+from workloads.experts import combine
 from workloads.moe_layer import build_torch_layer
 from workloads.problem import Problem
 from workloads.registry import Built, TargetFacts, implementation
@@ -56,7 +56,7 @@ def torch_grouped(x: Tensor, ids: Tensor, shares: Tensor, weights: dict[str, Ten
     hidden = grouped_mm(gathered, weights["experts_in"].transpose(1, 2), offs=ends)
     if expert is not None:
         hidden = hidden + weights["experts_in_bias"][expert]
-    gate, up = halves(hidden, weights["experts_out"].shape[2])
+    gate, up = act.halves(hidden)
     done = grouped_mm(act(gate, up), weights["experts_out"].transpose(1, 2), offs=ends)
     if expert is not None:
         done = done + weights["experts_out_bias"][expert]
