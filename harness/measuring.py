@@ -169,6 +169,7 @@ class Attempt:
             "placement": prepared.placement,
             "copies": prepared.copies,
             "weights_cold": getattr(prepared, "weights_cold", None),
+            "compile_ns": getattr(prepared, "compile_ns", None),
             "sync_per_call": getattr(prepared, "sync_per_call", False),
         }
 

@@ -169,6 +169,8 @@ class Measurement(_Part, frozen=True, kw_only=True, tag_field="kind", tag="measu
     clock: str | None = None
     sync_per_call: bool = False
     prepare_ns: int | None = None
+    compile_ns: int | None = None
+    """The part of `prepare_ns` that a compiler took (torch.compile), or capturing a graph."""
     first_call_ns: int | None = None
     warmup_calls: int | None = None
     copies: int | None = None

@@ -40,7 +40,16 @@ _RECORDED = (
     "processes",
     "sync_per_call",
 )
-_OBSERVED = ("prepare_ns", "first_call_ns", "warmup_calls", "copies", "weights_cold", "memory_bytes", "started_utc")
+_OBSERVED = (
+    "prepare_ns",
+    "compile_ns",
+    "first_call_ns",
+    "warmup_calls",
+    "copies",
+    "weights_cold",
+    "memory_bytes",
+    "started_utc",
+)
 
 
 def load(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> pd.DataFrame:

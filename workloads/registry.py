@@ -38,13 +38,16 @@ OWN_WORKLOADS = {
     "attention": "workloads.attention",
 }
 OWN_IMPLEMENTATIONS = (
+    "workloads.implementations.compiled",
     "workloads.implementations.contrib",
     "workloads.implementations.dense",
     "workloads.implementations.dequantised",
     "workloads.implementations.gathered",
+    "workloads.implementations.graph",
     "workloads.implementations.grouped",
     "workloads.implementations.int4pack",
     "workloads.implementations.nbits",
+    "workloads.implementations.packed",
 )
 
 
@@ -94,6 +97,8 @@ class Implementation:
     """Why it is left out by default for this case on this target (asked for by name it runs all the same); None if suited."""
     cannot: Callable[[Case, TargetFacts], str | None] = _plain_only
     """Why it cannot do this case on this target at all, asked for or not; None if it can."""
+    more_memory: float = 0.0
+    """Copies of the weights that it makes for itself of each of the target's."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +107,8 @@ class Built:
 
     call: Callable[[int], Mapping[str, Any]]
     casts: tuple[str, ...] = ()
+    compile_ns: int | None = None
+    """What a compiler took, the call that set it off included."""
 
 
 _WORKLOADS: dict[str, Workload] = {}
@@ -121,11 +128,13 @@ def implementation(
     division: str = "portable",
     unsuited: Callable[[Case, TargetFacts], str | None] | None = None,
     cannot: Callable[[Case, TargetFacts], str | None] = _plain_only,
+    more_memory: float = 0.0,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Registers the decorated builder as an implementation of a workload on a runtime."""
 
     def register(build: Callable[..., Any]) -> Callable[..., Any]:
-        entry = Implementation(workload, runtime, name, division, build, unsuited or (lambda case, facts: None), cannot)
+        suited = unsuited or (lambda case, facts: None)
+        entry = Implementation(workload, runtime, name, division, build, suited, cannot, more_memory)
         _IMPLEMENTATIONS[workload, runtime, name] = entry
         return build
 

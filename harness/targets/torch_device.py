@@ -51,7 +51,7 @@ class TorchTarget:
         torch.set_grad_enabled(False)
         self._numerics = _ieee_numerics()
         there = {"grouped_mm": _has_grouped_mm, "int4pack": _has_int4pack, "tf32": _has_tf32}
-        features = frozenset(name for name, has in there.items() if has(self._device))
+        features = frozenset(name for name, has in there.items() if has(self._device)) | _packed_features(self._device)
         self.facts = TargetFacts("torch", self._device.type, self._module is None, features)
 
     def describe(self) -> dict[str, Any]:
@@ -84,8 +84,8 @@ class TorchTarget:
 
         Quantised weights stay on the host once, and an implementation may pack its copies anew.
         """
-        copies = 2 * copies + 1 if problem.precision.quantised else copies
-        return problem.weight_bytes * copies + problem.input_bytes + 16 * BLOCK + host.working_bytes(problem)
+        held = 2 * copies + 1 if problem.precision.quantised else copies * (1 + implementation.more_memory)
+        return round(problem.weight_bytes * held) + problem.input_bytes + 16 * BLOCK + host.working_bytes(problem)
 
     def copies_for(self, problem: Problem) -> int:
         """Copies that keep the weights cold in the device's last-level cache."""
@@ -106,7 +106,7 @@ class TorchTarget:
             built = implementation.build(problem, on)
         placement = Placement(device=str(self._device), casts=list(built.casts), flops_on_target=1.0, note=note)
         cold = is_cold(problem, copies, self._cache_bytes())
-        return TorchPrepared(built.call, self._synchronize(), placement, copies, cold, on)
+        return TorchPrepared(built.call, self._synchronize(), placement, copies, cold, on, built.compile_ns)
 
     def _set_matmuls(self, dtype: str) -> str | None:
         """IEEE fp32 products, or TF32 ones for tf32, from now on; the note for the record. Raises Unsupported without TF32."""
@@ -186,6 +186,7 @@ class TorchPrepared:
     copies: int
     weights_cold: bool
     _resident: Any
+    compile_ns: int | None = None
     sync_per_call: bool = False
     _called: bool = False
 
@@ -395,6 +396,23 @@ def _has_int4pack(device: torch.device) -> bool:
         packed = torch.ops.aten._convert_weight_to_int4pack_for_cpu(torch.zeros(16, 32, dtype=torch.int32), 1)
         torch.ops.aten._weight_int4pack_mm_for_cpu(torch.zeros(1, 32), packed, 32, torch.ones(1, 16, 2))
     except RuntimeError:  # the build has the operator but no kernel for this CPU
+        return False
+    return True
+
+
+def _packed_features(device: torch.device) -> frozenset[str]:
+    """`packed_DTYPE` for each dtype in which oneDNN multiplies with weights in its own layout on this CPU."""
+    if device.type != "cpu":
+        return frozenset()
+    return frozenset(f"packed_{name}" for name in ("fp32", "bf16", "fp16") if _has_packed_matmul(DTYPES[name]))
+
+
+def _has_packed_matmul(dtype: torch.dtype) -> bool:
+    x = torch.ones(16, 16, dtype=dtype)
+    try:
+        packed = torch.ops.mkldnn._reorder_linear_weight(x)
+        torch.ops.mkldnn._linear_pointwise.default(x, packed, None, "none", [], "")
+    except (AttributeError, RuntimeError):  # a build without oneDNN, or a CPU without the instructions
         return False
     return True
 

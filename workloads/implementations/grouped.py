@@ -18,22 +18,23 @@ from workloads.routed_experts import build_torch_experts
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["build", "torch_grouped"]
+__all__ = ["build", "build_experts", "lacks_grouped_mm", "torch_grouped", "torch_static"]
 
 
-def _unsuited(case: Case, facts: TargetFacts) -> str | None:
+def lacks_grouped_mm(case: Case, facts: TargetFacts) -> str | None:
+    """Why implementations on grouped_mm are left out here; None if they are not."""
     if "grouped_mm" not in facts.features:
         return "this torch has no grouped_mm for this device: torch 2.10 or newer has"
     return None
 
 
-@implementation("moe-layer", "torch", "grouped", division="closed", unsuited=_unsuited)
+@implementation("moe-layer", "torch", "grouped", division="closed", unsuited=lacks_grouped_mm)
 def build(problem: Problem, on: Any) -> Built:
     """Sort by expert, two grouped matmuls, back in order, weighted, summed."""
     return build_torch_layer(problem, on, torch_grouped)
 
 
-@implementation("experts", "torch", "grouped", division="closed", unsuited=_unsuited)
+@implementation("experts", "torch", "grouped", division="closed", unsuited=lacks_grouped_mm)
 def build_experts(problem: Problem, on: Any) -> Built:
     """The same on rows that are already routed."""
     return build_torch_experts(problem, on, torch_grouped)
@@ -61,3 +62,29 @@ def torch_grouped(x: Tensor, ids: Tensor, shares: Tensor, weights: dict[str, Ten
     if expert is not None:
         done = done + weights["experts_out_bias"][expert]
     return combine(act.finish(done, weights), order, shares, ids.shape)
+
+
+def torch_static(x: Tensor, ids: Tensor, shares: Tensor, weights: dict[str, Tensor], act: Any) -> Tensor:
+    """The same with nothing brought to the host and every shape known beforehand, for compilers and captured graphs.
+
+    Padding sorts behind all experts; `grouped_mm` leaves the rows behind the last end alone, and they count as 0.
+    """
+    import torch
+    from torch.nn.functional import grouped_mm
+
+    experts = weights["experts_in"].shape[0]
+    flat = ids.reshape(-1)
+    bucket, order = flat.masked_fill(flat < 0, experts).sort()
+    firsts = torch.arange(1, experts + 1, device=ids.device, dtype=bucket.dtype)
+    ends = torch.searchsorted(bucket, firsts).to(torch.int32)
+    gathered = x.index_select(0, order // ids.shape[1])
+    expert = bucket.clamp(max=experts - 1).long() if "experts_in_bias" in weights else None
+    hidden = grouped_mm(gathered, weights["experts_in"].transpose(1, 2), offs=ends)
+    if expert is not None:
+        hidden = hidden + weights["experts_in_bias"][expert]
+    gate, up = act.halves(hidden)
+    done = grouped_mm(act(gate, up), weights["experts_out"].transpose(1, 2), offs=ends)
+    if expert is not None:
+        done = done + weights["experts_out_bias"][expert]
+    done = act.finish(done, weights).masked_fill((bucket == experts).unsqueeze(1), 0.0)
+    return combine(done, order, shares, ids.shape)

@@ -28,7 +28,13 @@ def _cannot(case: Case, facts: TargetFacts) -> str | None:
     return None
 
 
-@implementation("moe-layer", "torch", "int4pack", division="closed", cannot=_cannot)
+def _unsuited(case: Case, facts: TargetFacts) -> str | None:
+    if not case.dtype.endswith("_a-bf16"):
+        return "torch's int4 kernel for CPUs is a plain loop but for bf16 activations: ask for it by name"
+    return None
+
+
+@implementation("moe-layer", "torch", "int4pack", division="closed", unsuited=_unsuited, cannot=_cannot)
 def build_layer(problem: Problem, on: Any) -> Built:
     """Sort by expert; the int4 product for each projection of each expert."""
     from workloads.backends.torch_formats import with_stacks
@@ -36,7 +42,7 @@ def build_layer(problem: Problem, on: Any) -> Built:
     return build_torch_layer(problem, with_stacks(on, _packed), torch_sorted)
 
 
-@implementation("experts", "torch", "int4pack", division="closed", cannot=_cannot)
+@implementation("experts", "torch", "int4pack", division="closed", unsuited=_unsuited, cannot=_cannot)
 def build_experts(problem: Problem, on: Any) -> Built:
     """The same on rows that are already routed."""
     from workloads.backends.torch_formats import with_stacks
@@ -44,7 +50,7 @@ def build_experts(problem: Problem, on: Any) -> Built:
     return build_torch_experts(problem, with_stacks(on, _packed), torch_sorted)
 
 
-@implementation("dense-ffn", "torch", "int4pack", division="closed", cannot=_cannot)
+@implementation("dense-ffn", "torch", "int4pack", division="closed", unsuited=_unsuited, cannot=_cannot)
 def build_ffn(problem: Problem, on: Any) -> Built:
     """The int4 product for each projection."""
     from workloads.backends.torch_formats import with_stacks
