@@ -16,13 +16,13 @@ from torch import Tensor
 from harness.targets import Target, TargetName, open_target
 from tests.parity.families import Family, State
 from tests.parity.theirs import VOCABULARY, Reference
-from workloads.case import Case
+from workloads.case import Case, UserError
 from workloads.dims import Model
 from workloads.inputs import RoutedInputs, Slot
 from workloads.moe_layer import layer_problem, layer_weights
 from workloads.planting import gate_of, selected
 from workloads.problem import SLOTS, Problem
-from workloads.registry import implementations_of, workload_of
+from workloads.registry import Implementation, implementations_of, workload_of
 from workloads.router import router_weights
 from workloads.weights import Pinned
 
@@ -184,15 +184,23 @@ def reference_outputs(problem: Problem) -> Outputs:
 
 
 def outputs_of(problem: Problem, targets: Mapping[str, Target]) -> Iterator[tuple[str, Outputs]]:
-    """(name, outputs) of every implementation that suits a target, prepared and called as in a measurement."""
+    """(name, outputs) of every implementation that a target can run, prepared and called as in a measurement."""
     for target in targets.values():
         for one in implementations_of("moe-layer", target.facts.runtime):
-            if one.name in SLOW or one.division == "open" or one.unsuited(problem.case, target.facts):
+            if one.name in SLOW or one.division == "open" or not _can(one, problem, target):
                 continue
             prepared = target.prepare(problem, one, 1)
             found = prepared.fetch(prepared.submit(0))
             yield f"{target.facts.runtime} {one.name}", Outputs(found["ids"], found["weights"], found["y"])
             prepared.close()
+
+
+def _can(one: Implementation, problem: Problem, target: Target) -> bool:
+    """Whether it can run the case; one that asks for a model that is not ours, a module's stand-in, is left out."""
+    try:
+        return one.cannot(problem.case, target.facts) is None
+    except UserError:
+        return False
 
 
 def open_targets() -> dict[str, Target]:
