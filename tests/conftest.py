@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
+
+# Before torch and NumPy are imported: on tiny matrices a second thread does little but wait for the first, and on a machine
+# with neighbours every such wait can be long (the layers' tests took 319 s with two threads and 69 s with one).
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # The machine may be busy: time is never asserted, not even by hypothesis; and a failure must come again.
 settings.register_profile("moemark", deadline=None, derandomize=True, max_examples=100)
