@@ -232,6 +232,14 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     activation_linear_beta: float = 0.0
     activation_note: str = ""
 
+    block_norm_eps: NotNegative = 0.0
+    """Of the RMSNorms in front of the attention and of the FFN. Present: the layer was read, and is x + A(norm(x)), then
+    h + F(norm(h)), with nothing else."""
+    block_source: str = ""
+    """Where that was read."""
+    block_note: str = ""
+    """What a layer has that is put together in another way."""
+
     total_params_b: Positive | None = None
     """Published, in 1e9; what the dims give is `workloads.parameters.parameters`."""
     active_params_b: Positive | None = None
@@ -259,6 +267,8 @@ def flaw_of(model: Model) -> str | None:
         return f"activation {model.activation!r} needs {missing[0]}: add it"
     if model.glu == (model.activation in _UNGATED):
         return f"activation {model.activation!r} {'has no' if model.glu else 'has a'} gate: {_gate_mend(model)}"
+    if model.block_norm_eps and not model.block_source:
+        return "block_norm_eps needs block_source: say where the layer was read"
     if model.dense_layers and not model.dense_intermediate_size:
         return f"dense_layers = {model.dense_layers} needs dense_intermediate_size: add it"
     return _flaw_of_experts(model) if model.moe_layers else None
