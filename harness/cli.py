@@ -143,6 +143,9 @@ def run(
     budget: Annotated[
         float | None, typer.Option(parser=_seconds, metavar="TIME", help="Most sampling a measurement: 10s.")
     ] = None,
+    processes: Annotated[
+        int | None, typer.Option(metavar="N", help="Fresh processes a measurement: 1, for baselines 5.")
+    ] = None,
     timeout: Annotated[
         float | None, typer.Option(parser=_seconds, metavar="TIME", help="From the first timed call: 120s.")
     ] = None,
@@ -163,7 +166,7 @@ def run(
         raise UserError("--resume finishes a file and --force replaces it: choose one")
     given: dict[str, Any] = {"precision": precision, "budget_s": budget, "timeout_s": timeout}
     given |= {"prepare_timeout_s": prepare_timeout, "implementations": tuple(implementation or ()) or None}
-    given |= {"shared_host": shared_host or None}
+    given |= {"shared_host": shared_host or None, "processes": processes}
     options = {name: value for name, value in given.items() if value is not None}
     ask = Ask(tuple(words or ()), tuple(target or ()), options, output, force, require_device)
     job, outcome = start(ask, resume, observer_for_stderr())

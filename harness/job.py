@@ -51,7 +51,8 @@ def new_job(ask: Ask) -> Job:
         raise UserError("nothing to run: name a suite (moemark list suites) or a pattern")
     selection = select(ask.words)
     given = dict(ask.options or {})
-    options = Options(**({"budget_s": selection.budget_s} if selection.budget_s else {}) | given)
+    suited = {"processes": selection.processes} | ({"budget_s": selection.budget_s} if selection.budget_s else {})
+    options = Options(**suited | given)
     if not options.implementations:
         options = replace(options, implementations=selection.implementations)
     output = ask.output or _default_output(selection)

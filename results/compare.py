@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from results.record import Measurement
-from results.statistics import Estimate, Ratio, Series, Verdict, estimate, geometric_mean, ratio, verdict
+from results.statistics import Estimate, Ratio, Series, Verdict, geometric_mean, ratio, time_of, verdict
 from results.store import RunFile
 from workloads.case import Case, UserError
 
@@ -139,7 +139,7 @@ def targets_side_by_side(run_file: RunFile) -> list[SideBySide]:
 def fastest(measurements: Iterable[Measurement]) -> Measurement | None:
     """The fastest `ok` one that is not `open`; None if there is none."""
     ranked = [line for line in measurements if line.status == "ok" and line.division != "open"]
-    return min(ranked, key=lambda line: _time(line).ns, default=None)
+    return min(ranked, key=lambda line: time_of(line).ns, default=None)
 
 
 def _by_key(run_file: RunFile) -> dict[Key, Side]:
@@ -179,13 +179,13 @@ def _pair(key: Key, base: Side | None, new: Side | None, margins: Margins) -> Pa
 
 
 def _compared(key: Key, base: Side, new: Side, margins: Margins) -> Pair:
-    found = ratio(_series(base[0]), _series(new[0]))
+    found = ratio(Series.of(base[0]), Series.of(new[0]))
     word, why = verdict(found, margins.threshold, margins.same), None
     if base[1] == new[1]:
         found, word, why = Ratio(1.0, 1.0, 1.0), "same", _SAME_LINES
     elif min(base[0].processes, new[0].processes) < 2:
         word, why = "unsure", ONE_PROCESS
-    return Pair(*key, _time(base[0]), _time(new[0]), found, word, why, _warnings(base[0], new[0]))
+    return Pair(*key, time_of(base[0]), time_of(new[0]), found, word, why, _warnings(base[0], new[0]))
 
 
 _ONLY_BASE, _ONLY_NEW = "only in the base run", "only in the new run"
@@ -298,8 +298,8 @@ def _side_by_side(case: str, run_file: RunFile) -> SideBySide:
 def _entry(target: str, line: Measurement | None, first: Measurement | None, lines: list[Measurement]) -> Entry:
     if line is None:
         return Entry(target, reason=_why_none([found for found in lines if found.target == target]))
-    against = ratio(_series(first), _series(line)) if first and first is not line else None
-    return Entry(target, line.implementation, _time(line), against)
+    against = ratio(Series.of(first), Series.of(line)) if first and first is not line else None
+    return Entry(target, line.implementation, time_of(line), against)
 
 
 def _why_none(lines: list[Measurement]) -> str:
@@ -308,13 +308,6 @@ def _why_none(lines: list[Measurement]) -> str:
     worst = next((line for line in lines if line.status != "ok"), None)
     return f"{worst.status}: {worst.reason or 'no reason given'}" if worst else "only open implementations"
 
-
-def _series(line: Measurement) -> Series:
-    return Series(line.samples_ns, line.slots, line.calls_per_sample)
-
-
-def _time(line: Measurement) -> Estimate:
-    return estimate(line.samples_ns, line.slots, line.calls_per_sample)
 
 
 def _warnings(base: Measurement, new: Measurement) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from results.figures import change, interval, number, percent, plain_rate, time_
 from results.metrics import metrics
 from results.record import Measurement
 from results.sparsity import Sparsity
-from results.statistics import Estimate, percentile, samples_needed
+from results.statistics import Estimate, Series, percentile, samples_needed
 from results.store import RunFile
 from workloads.case import Case
 
@@ -198,7 +198,7 @@ def _status(line: Measurement, warnings: tuple[str, ...]) -> str:
 
 def _tail(line: Measurement, notes: _Notes) -> str:
     """p99, or in short why there is none."""
-    value, reason = percentile(line.samples_ns, line.slots, line.calls_per_sample, 99)
+    value, reason = percentile(line.samples_ns, line.slots, line.calls_per_sample, 99, Series.of(line).processes)
     if value is not None:
         return time_text(value)
     if line.calls_per_sample > 1:

@@ -1,0 +1,148 @@
+"""Two recorded runs, minutes or months apart: what differs beyond what the machine did to the case and to its canary alike.
+
+Each process took short shares of a case and of a canary by turns. All on the log scale:
+
+1. *Share*: the case's level is the median of its samples over the slots' profile, the canary's the median of its samples.
+2. *Response*: how much of what moves the canary moves the case, b, from the processes of both runs, each around the mean of its
+   run (ridge regression towards 1, the plain ratio: what is known beforehand is that a canary of the same kind has b = 1 +- 0.25).
+3. *Process*: the centre of its shares' case - b * canary, with an error from batches of shares (`results.pairs.centre_of`).
+4. *Run*: the centres of its processes joined; the spread between processes is pooled over all cases of the comparison where
+   there are enough of them (`results.pairs.joined`).
+5. *Difference*: new run less base run. Its variance is that of both, more for rounds that remember the one before, and what is
+   not known of b times the square of what the canary changed by.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from results.pairs import Centre, Joined, centre_of, joined, pooled
+from results.record import Measurement
+from results.statistics import Series, process_levels
+
+if TYPE_CHECKING:
+    import numpy as np
+
+__all__ = ["Side", "differences"]
+
+PRIOR_RESPONSE = 1.0
+PRIOR_SPREAD = 0.25
+"""What is known of b beforehand, as mean and standard deviation."""
+ROUND_MEMORY = 2.0
+"""What the memory of one round for the last adds to the variance of a run's mean, as factor."""
+LEAST_SHARES = 4
+
+
+@dataclass(frozen=True)
+class Side:
+    """One measurement of a comparison: log ns of the case and of the canary in each share of each process."""
+
+    case: tuple[np.ndarray, ...]
+    canary: tuple[np.ndarray, ...]
+
+    @classmethod
+    def of(cls, line: Measurement) -> Side | None:
+        """None where the measurement has fewer than two processes, no canary, or too few shares for a centre."""
+        if line.processes < 2 or not line.canary_ns:
+            return None
+        found = _shares(line)
+        if any(len(case) < LEAST_SHARES for case, _ in found):
+            return None
+        return cls(tuple(case for case, _ in found), tuple(canary for _, canary in found))
+
+    @property
+    def levels(self) -> np.ndarray:
+        """Median levels of case and canary, [2, processes]."""
+        import numpy as np
+
+        return np.array([[np.median(one) for one in logs] for logs in (self.case, self.canary)])
+
+    def centres(self, response: float) -> list[Centre]:
+        """Step 3: one centre a process."""
+        pairs = zip(self.case, self.canary, strict=True)
+        return [centre_of(list(case - response * canary)) for case, canary in pairs]
+
+
+def _shares(line: Measurement) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Step 1, for each process: levels of case and canary in each share."""
+    import numpy as np
+
+    series = Series.of(line)
+    profile = process_levels(series)[1]
+    free = np.log(np.maximum(line.samples_ns, 0.5)) - math.log(line.calls_per_sample) + profile.mean()
+    free -= profile[line.slots] if line.slots is not None else profile[0]
+    canary = np.log(np.maximum(line.canary_ns, 0.5)) - math.log(line.canary_calls)
+    found: dict[int, tuple[list[np.ndarray], list[np.ndarray]]] = {}
+    at = [0, 0]
+    for turn in line.turns:
+        case_of, canary_of = found.setdefault(turn.process, ([], []))
+        case_of.append(np.median(free[at[0] : at[0] + turn.samples].reshape(turn.shares, -1), axis=1))
+        canary_of.append(np.median(canary[at[1] : at[1] + turn.canary].reshape(turn.shares, -1), axis=1))
+        at = [at[0] + turn.samples, at[1] + turn.canary]
+    return [(np.concatenate(case), np.concatenate(beside)) for case, beside in found.values()]
+
+
+def differences(cases: Sequence[tuple[Side, Side]]) -> list[Joined]:
+    """New over base (log ratio) of each case, given as (base, new); those beside one kind of canary together."""
+    noise = _noise(cases)
+    responses = [_response(pair, noise) for pair in cases]
+    centres = [[side.centres(one.slope) for side in pair] for pair, one in zip(cases, responses, strict=True)]
+    tau = pooled([side for pair in centres for side in pair])
+    found = []
+    for pair, sides, response in zip(cases, centres, responses, strict=True):
+        base, new = (joined(side, tau) for side in sides)
+        moved = float(pair[1].levels[1].mean() - pair[0].levels[1].mean())
+        found.append(_difference(base, new, (response.error * moved) ** 2))
+    return found
+
+
+def _difference(base: Joined, new: Joined, more: float) -> Joined:
+    """Step 5; degrees of freedom by Welch and Satterthwaite, those of `more` taken as many."""
+    squares = [ROUND_MEMORY * side.error**2 for side in (base, new)]
+    below = sum(square**2 / side.degrees for square, side in zip(squares, (base, new), strict=True))
+    whole = sum(squares) + more
+    degrees = whole**2 / below if below else base.degrees + new.degrees
+    return Joined(new.log - base.log, math.sqrt(whole), degrees, min(base.pairs, new.pairs))
+
+
+@dataclass(frozen=True)
+class _Response:
+    slope: float
+    error: float
+
+
+def _response(pair: tuple[Side, Side], noise: float) -> _Response:
+    """Step 2 for one case, given the variance of a process around the line."""
+    across, along = _moments(pair)
+    ridge = noise / PRIOR_SPREAD**2
+    if along + ridge == 0:
+        return _Response(PRIOR_RESPONSE, 0.0)
+    return _Response((across + PRIOR_RESPONSE * ridge) / (along + ridge), math.sqrt(noise / (along + ridge)))
+
+
+def _moments(pair: tuple[Side, Side]) -> tuple[float, float]:
+    """Sums of case * canary and of canary^2, both around the mean of their run."""
+    import numpy as np
+
+    free = [side.levels - side.levels.mean(axis=1, keepdims=True) for side in pair]
+    return tuple(float(sum(np.dot(one[row], one[1]) for one in free)) for row in (0, 1))  # type: ignore[return-value]
+
+
+def _noise(cases: Sequence[tuple[Side, Side]]) -> float:
+    """Variance of a process around the line case = b * canary, pooled over all cases."""
+    import numpy as np
+
+    slopes, found = [PRIOR_RESPONSE] * len(cases), 0.0
+    for _ in range(3):
+        squares, degrees = 0.0, 0
+        for pair, slope in zip(cases, slopes, strict=True):
+            for side in pair:
+                rest = side.levels[0] - slope * side.levels[1]
+                squares += float(np.sum((rest - rest.mean()) ** 2))
+                degrees += len(rest) - 1
+        found = squares / degrees
+        slopes = [_response(pair, found).slope for pair in cases]
+    return found
