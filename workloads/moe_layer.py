@@ -21,7 +21,7 @@ without a gate.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -380,7 +380,18 @@ def _joined(a: Contribution, b: Contribution) -> Contribution:
 
 
 def build_torch_layer(problem: Problem, on: Any, experts: Any) -> Built:
-    """The layer around one way of running the experts: `experts(x, ids, shares, weights, act) -> [R, W]`.
+    """The layer around one way of running the experts: see `torch_layer`."""
+    layer = torch_layer(problem, experts)
+    slots = [(on.inputs(slot), on.weights(slot)) for slot in range(len(problem.ring))]
+
+    def call(slot: int) -> dict[str, Tensor]:
+        return layer(*slots[slot])
+
+    return Built(call, () if problem.precision.carrier in ("fp32", "tf32") else CASTS)
+
+
+def torch_layer(problem: Problem, experts: Any) -> Callable[[Mapping[str, Tensor], dict[str, Tensor]], dict[str, Tensor]]:
+    """`f(inputs, weights) -> outputs` around one way of running the experts: `experts(x, ids, shares, weights, act) -> [R, W]`.
 
     `act` is a `workloads.experts.TorchActivation`.
     """
@@ -389,12 +400,10 @@ def build_torch_layer(problem: Problem, on: Any, experts: Any) -> Built:
     act = TorchActivation(about)
     if problem.case.dtype == "tf32":
         route = _in_ieee(route)
-    slots = [(on.inputs(slot), on.weights(slot)) for slot in range(len(problem.ring))]
     share, shared = problem.case.ep > 1, problem.sizes.shared_inner > 0
     entry, leaving, zero = has_entry(about), has_exit(about), bool(about.zero_experts)
 
-    def call(slot: int) -> dict[str, Tensor]:
-        inputs, weights = slots[slot]
+    def layer(inputs: Mapping[str, Tensor], weights: dict[str, Tensor]) -> dict[str, Tensor]:
         tokens = inputs["tokens"]
         ids, shares = route(inputs, weights)
         outputs = {"ids": ids, "weights": shares}
@@ -417,7 +426,7 @@ def build_torch_layer(problem: Problem, on: Any, experts: Any) -> Built:
                 y = y.add_(outputs.pop(branch_output))
         return outputs | {"y": y}
 
-    return Built(call, () if problem.precision.carrier in ("fp32", "tf32") else CASTS)
+    return layer
 
 
 def _in_ieee(route: Any) -> Any:
@@ -452,25 +461,38 @@ def build_onnx(about: Model, sizes: Sizes, graph: Graph) -> None:
 def build_onnx_layer(about: Model, sizes: Sizes, graph: Graph, experts: OnnxExperts) -> None:
     """The layer around one way of running the experts as nodes."""
     tokens = graph.input("tokens", (sizes.tokens, sizes.hidden), graph.dtype)
+    for name, output in onnx_layer(about, sizes, graph, tokens, experts).items():
+        graph.output(output.value, name, output.shape, output.dtype)
+
+
+@dataclass(frozen=True)
+class OnnxOutput:
+    """A value of the graph that is to be an output."""
+
+    value: str
+    shape: tuple[int, ...]
+    dtype: str
+
+
+def onnx_layer(about: Model, sizes: Sizes, graph: Graph, tokens: str, experts: OnnxExperts) -> dict[str, OnnxOutput]:
+    """The outputs of the layer on `tokens` [T, H], by name."""
     ids, shares = onnx_router(graph, tokens, sizes, about)
-    routed = (sizes.tokens, sizes.experts_per_token)
-    graph.output(ids, "ids", routed, "int64")
-    graph.output(shares, "weights", routed, "fp32")
+    routed, hidden = (sizes.tokens, sizes.experts_per_token), (sizes.tokens, sizes.hidden)
+    outputs = {"ids": OnnxOutput(ids, routed, "int64"), "weights": OnnxOutput(shares, routed, "fp32")}
     shared = onnx_shared(graph, tokens, sizes, about)
     zero = _onnx_zero(graph, tokens, ids, shares, sizes) if sizes.zero_experts else None
+    branches = {name: value for name, value in (("shared", shared), ("zero", zero)) if value}
     if sizes.is_share:
-        _onnx_share(graph, tokens, sizes, about, shared, experts)
-        if zero:
-            graph.output(zero, "zero", (sizes.tokens, sizes.hidden), graph.dtype)
-        return
+        outputs |= _onnx_share(graph, tokens, sizes, about, experts)
+        return outputs | {name: OnnxOutput(value, hidden, graph.dtype) for name, value in branches.items()}
     if zero:
         real = graph.node("Less", ids, graph.constant(np.int64(sizes.real_experts)))
         ids = graph.node("Where", real, ids, graph.constant(np.int64(-1)))
     s = onnx_experts(graph, onnx_enter(graph, tokens, sizes, about), ids, shares, sizes, about, experts)
     y = onnx_leave(graph, s, sizes, about)
-    for branch in (shared, zero):
-        y = graph.node("Add", y, branch) if branch else y
-    graph.output(y, "y", (sizes.tokens, sizes.hidden), graph.dtype)
+    for branch in branches.values():
+        y = graph.node("Add", y, branch)
+    return outputs | {"y": OnnxOutput(y, hidden, graph.dtype)}
 
 
 def _onnx_zero(graph: Graph, tokens: str, ids: str, shares: str, sizes: Sizes) -> str:
@@ -482,19 +504,19 @@ def _onnx_zero(graph: Graph, tokens: str, ids: str, shares: str, sizes: Sizes) -
 
 
 def _onnx_share(
-    graph: Graph, tokens: str, sizes: Sizes, about: Model, shared: str | None, experts: OnnxExperts
-) -> None:
+    graph: Graph, tokens: str, sizes: Sizes, about: Model, experts: OnnxExperts
+) -> dict[str, OnnxOutput]:
     """The rows of an EP share, whose ids and weights are inputs, and the own tokens' way in and out."""
     width, hidden = sizes.expert_hidden, (sizes.tokens, sizes.hidden)
     rows = graph.input("rows", (sizes.rows, width), graph.dtype)
     ids = graph.input("row_ids", (sizes.rows, sizes.experts_per_token), "int32")
     shares = graph.input("row_weights", (sizes.rows, sizes.experts_per_token), "fp32")
     partial = onnx_experts(graph, rows, graph.cast(ids, "int64"), shares, sizes, about, experts)
-    graph.output(partial, "partial", (sizes.rows, width), graph.dtype)
+    outputs = {"partial": OnnxOutput(partial, (sizes.rows, width), graph.dtype)}
     if has_entry(about):
-        graph.output(onnx_enter(graph, tokens, sizes, about), "entry", (sizes.tokens, width), graph.dtype)
+        entry = onnx_enter(graph, tokens, sizes, about)
+        outputs["entry"] = OnnxOutput(entry, (sizes.tokens, width), graph.dtype)
     if has_exit(about):
         combined = graph.input("combined", (sizes.tokens, width), graph.dtype)
-        graph.output(onnx_leave(graph, combined, sizes, about), "exit", hidden, graph.dtype)
-    if shared:
-        graph.output(shared, "shared", hidden, graph.dtype)
+        outputs["exit"] = OnnxOutput(onnx_leave(graph, combined, sizes, about), hidden, graph.dtype)
+    return outputs
