@@ -189,9 +189,10 @@ class CaseItem(pytest.Function):
         name = benchmark_name(step.case.id, step.target, step.implementation)
         return cls.from_parent(parent, name=name, callobj=_case, step=step)
 
-    def reportinfo(self) -> tuple[Path, None, str]:
-        """Where it is said to stand: nowhere in a file."""
-        return self.config.rootpath / NODE, None, self.name
+    def reportinfo(self) -> tuple[Path, int, str]:
+        """Where it is said to stand (in no file), and its headline. The name itself would be one, with its dots made colons."""
+        step = self.step
+        return self.config.rootpath / NODE, 0, f"{step.case.id} on {step.target} by {step.implementation}"
 
     def measure(self, benchmark: Any) -> Outcome:
         """Has the fixture time the case, checked before and after."""
