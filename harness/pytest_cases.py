@@ -127,12 +127,7 @@ class TargetCollector(pytest.Collector):
 
     def setup(self) -> None:
         """Opens the target in this process."""
-        environment = self._closing.enter_context(pytest.MonkeyPatch.context())
-        for name, value in NUMERICS.items():
-            if any(step.case.dtype == "tf32" for step in self.plan.steps):
-                environment.delenv(name, raising=False)
-            else:
-                environment.setenv(name, value)
+        self._pin_numerics(self._closing.enter_context(pytest.MonkeyPatch.context()))
         try:
             target = open_target(self.plan.target)
         except CannotRun as error:
@@ -140,6 +135,14 @@ class TargetCollector(pytest.Collector):
         self._closing.callback(getattr(target, "leave", lambda: None))
         self.bench = Bench(target)
         self._closing.callback(self.bench.release)
+
+    def _pin_numerics(self, environment: pytest.MonkeyPatch) -> None:
+        """The variables that a worker has, which forbid what tf32 cases ask for. Libraries read them when they are loaded."""
+        for name, value in NUMERICS.items():
+            if any(step.case.dtype == "tf32" for step in self.plan.steps):
+                environment.delenv(name, raising=False)
+            else:
+                environment.setenv(name, value)
 
     def teardown(self) -> None:
         """Leaves the target and puts back what it changed."""
