@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime
 import re
+import secrets
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -74,6 +75,7 @@ class Crew:
         self._options = options
         self._workers: dict[str, WorkerProcess] = {}
         self._cases: list[str] = []
+        self._check_seed = secrets.randbits(32) if options.processes > 1 else None
 
     def hello(self, cases: Sequence[str]) -> list[Offer]:
         """Starts all workers at once and asks each what it offers. Raises Refused for the first that cannot run."""
@@ -152,7 +154,7 @@ class Crew:
     def _request(self, step: Step) -> dict[str, Any]:
         options = self._options
         wanted = {"case": step.case.id, "implementation": step.implementation}
-        share = {"budget_s": options.budget_each_s, "processes": options.processes}
+        share = {"budget_s": options.budget_each_s, "processes": options.processes, "check_seed": self._check_seed}
         return {"op": "measure", **wanted, **share, "precision": options.precision}
 
     def _follow(self, worker: WorkerProcess, deadline: _Deadline, observer: Observer) -> Measurement:
@@ -177,7 +179,9 @@ class Crew:
     def _start(self, name: str) -> None:
         worker = self._workers[name] = WorkerProcess(self._targets[name], self._folder, self._options.shared_host)
         typed = self._targets[name].typed
-        worker.send({"op": "hello", "target": typed, "recorded": name, "cases": self._cases})
+        worker.send(
+            {"op": "hello", "target": typed, "recorded": name, "cases": self._cases, "kept": str(self._folder.kept)}
+        )
 
     def _greeting(self, name: str) -> Offer:
         worker = self._workers[name]

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import os
 import random
+import secrets
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -182,7 +183,7 @@ class _Corner:
         try:
             for side, worker in zip(sides, self._workers, strict=True):
                 names = {"target": side.target.typed, "recorded": side.target.recorded}
-                worker.send({"op": "hello", **names, "cases": list(cases)})
+                worker.send({"op": "hello", **names, "cases": list(cases), "kept": str(folder.kept)})
             self.hello = [self._greeting(number) for number in (0, 1)]
         except BaseException:
             self.kill()
@@ -246,6 +247,7 @@ class _Ring:
         self._options = options
         self._say = say
         self._random = random.Random(options.seed)
+        self._check_seed = secrets.randbits(32)
         self.sampling_ns = 0
         self.describe: dict[str, Any] = {}
 
@@ -300,6 +302,7 @@ class _Ring:
         """One process pair's turns of a case, checked before and after."""
         options = self._options
         wanted = {"op": "open", "case": contest.case.id, "budget_s": options.budget_s / options.rounds}
+        wanted["check_seed"] = self._check_seed
         opened = [{**wanted, "implementation": name} for name in contest.implementations]
         corner.both(*opened, timeout_s=options.prepare_timeout_s)
         plan = _TurnPlan.of([corner.one(number, {"op": "warm"}) for number in (0, 1)])

@@ -75,7 +75,7 @@ def form_of(case: Case, about: Model, kinds: tuple[str, ...]) -> Form | str:
     if isinstance(number, str):
         return number
     mixer = about.attention[number]
-    refusal = _missing(about, mixer) or _unseen(case, mixer, context)
+    refusal = _missing(about, mixer) or _unseen(mixer, context)
     return refusal or Form(mixer, number, case.tokens, context)
 
 
@@ -85,9 +85,8 @@ def _context(case: Case) -> int | str:
     match = _CONTEXT.fullmatch(form[1]) if len(form) == 2 and form[0] == "decode" else None
     if WINDOW in case.variants[:-1] or not (match or form == ("prefill",)):
         shown = "+".join((case.workload, *case.variants))
-        return (
-            f"there is no {shown!r}: attention+decode+cN and attention+prefill are, and +{WINDOW} at the end of either"
-        )
+        forms = f"{case.workload}+decode+cN and {case.workload}+prefill"
+        return f"there is no {shown!r}: {forms} are, and +{WINDOW} at the end of either"
     context = int(match[1]) if match else 0
     if max(context, case.tokens if not context else 0) >= MOST_POSITIONS:
         return f"positions of {MOST_POSITIONS} and beyond are not done yet"
@@ -118,10 +117,12 @@ def _missing(about: Model, mixer: Attention) -> str | None:
     return None
 
 
-def _unseen(case: Case, mixer: Attention, context: int) -> str | None:
-    if context and mixer.sliding_window == 1:
-        return "a window of one position attends to nothing cached: not done"
-    return None if case.ep == 1 else f"attention is not shared among ranks: write ep1 instead of ep{case.ep}"
+def _unseen(mixer: Attention, context: int) -> str | None:
+    return (
+        "a window of one position attends to nothing cached: not done"
+        if context and mixer.sliding_window == 1
+        else None
+    )
 
 
 def pinned_sinks(form: Form, seed: int) -> Pinned:
