@@ -21,9 +21,11 @@ import numpy as np
 __all__ = ["Canary", "HostCanary", "Kind", "canary_of", "kind_of"]
 
 Kind = Literal["cold", "hot"]
+STREAMED_BYTES = 16 << 20
+"""Compulsory bytes of a call from which a core's own caches do not hold them."""
 COMPUTE_BOUND = 128.0
-"""Useful FLOPs for each compulsory byte from which a case waits for arithmetic, weights in the cache or not: between what a CPU
-core with matrix units (70) and an accelerator (300) can do while they read a byte."""
+"""Useful FLOPs for each of those bytes from which a case waits for arithmetic all the same: between what a CPU core with matrix
+units (70) and an accelerator (300) can do while they read a byte."""
 ROWS, INNER, COLUMNS = 16, 64, 256
 """One product of `cold`: 2^18 multiplications on 64 KiB of weights."""
 PRODUCTS = 64
@@ -46,9 +48,9 @@ class Canary(Protocol):
         """Starts one call."""
 
 
-def kind_of(flops: int, bytes_: int, weights_cold: bool) -> Kind:
+def kind_of(flops: int, bytes_: int) -> Kind:
     """Which canary resembles work of that cost."""
-    return "cold" if weights_cold and flops < COMPUTE_BOUND * bytes_ else "hot"
+    return "cold" if bytes_ >= STREAMED_BYTES and flops < COMPUTE_BOUND * bytes_ else "hot"
 
 
 def canary_of(target: Any, kind: Kind) -> Canary | None:

@@ -173,7 +173,9 @@ class _Run:
                     timed.started(self._renewed())
                     self._visit(number, steps, rounds, timed)
         for step in rest:
-            found = failed(step, "unsupported", step.reason) if step.reason else rounds.measurement(step, options.precision)
+            found = (
+                failed(step, "unsupported", step.reason) if step.reason else rounds.measurement(step, options.precision)
+            )
             self._record.append(found)
             outcome.measurements.append(found)
 
@@ -229,7 +231,9 @@ class _Round:
     def text(self) -> str:
         """What costs what: processes are started, and cases prepared and checked, in every round again."""
         rest_s = max(0.0, self.wall_s - self._start_s - self._sampling_s)
-        parts = f"{self._start_s:.0f} s start-up, {rest_s:.0f} s preparing and checks, {self._sampling_s:.0f} s sampling"
+        parts = (
+            f"{self._start_s:.0f} s start-up, {rest_s:.0f} s preparing and checks, {self._sampling_s:.0f} s sampling"
+        )
         return f"{self.wall_s:.0f} s ({parts})"
 
 

@@ -9,9 +9,10 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from harness.environment import environment, same_machine
+from harness.environment import environment
 from harness.plan import Options, Selection, parse_targets, select
 from harness.targets import TargetName
+from results.machine import same_machine
 from results.record import METHOD_VERSION, Run
 from results.store import HEADER_BEGINS, RunFile, read
 from workloads.case import Case, UserError

@@ -240,7 +240,7 @@ class Attempt:
 
     def _canary(self) -> Canary | None:
         cost: Cost = self.fields["cost"]
-        return self._bench.canary(kind_of(cost.flops, cost.bytes, bool(self.fields["weights_cold"])))
+        return self._bench.canary(kind_of(cost.flops, cost.bytes))
 
     def check_after(self, prepared: Prepared, handles: list[Any]) -> None:
         """Every slot once more after timing. `handles` are outputs handed out before: they are poisoned. Raises WrongAnswer."""

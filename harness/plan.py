@@ -47,7 +47,9 @@ class Options:
                 flag = name.removesuffix("_s").replace("_", "-")
                 raise UserError(f"--{flag} must be a positive number of seconds, for instance --{flag} 10s")
         if not 1 <= self.processes <= MOST_PROCESSES:
-            raise UserError(f"--processes {self.processes} is not between 1 and {MOST_PROCESSES}: 5 is what baselines need")
+            raise UserError(
+                f"--processes {self.processes} is not between 1 and {MOST_PROCESSES}: 5 is what baselines need"
+            )
 
     @property
     def budget_each_s(self) -> float:

@@ -16,17 +16,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from results.pairs import Centre, Joined, centre_of, joined, pooled
+from results.pairs import Calibration, Centre, Joined, centre_of, joined, pooled
 from results.record import Measurement
 from results.statistics import Series, process_levels
 
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["Side", "differences"]
+__all__ = ["Difference", "Side", "differences", "mean_difference"]
 
 PRIOR_RESPONSE = 1.0
 PRIOR_SPREAD = 0.25
@@ -85,21 +85,55 @@ def _shares(line: Measurement) -> list[tuple[np.ndarray, np.ndarray]]:
     return [(np.concatenate(case), np.concatenate(beside)) for case, beside in found.values()]
 
 
-def differences(cases: Sequence[tuple[Side, Side]]) -> list[Joined]:
-    """New over base (log ratio) of each case, given as (base, new); those beside one kind of canary together."""
+@dataclass(frozen=True)
+class Difference:
+    """New over base (log ratio) of one case."""
+
+    joined: Joined
+    canary: float
+    """Log ratio of the canary."""
+    response: float
+    unknown: float
+    """Standard error of what the canary's change did to the case."""
+    centres: tuple[tuple[float, ...], tuple[float, ...]]
+    """Of the processes of base and new, the canary taken out."""
+
+
+def differences(cases: Sequence[tuple[Side, Side]]) -> list[Difference]:
+    """New over base of each case, given as (base, new); those beside one kind of canary together."""
     noise = _noise(cases)
     responses = [_response(pair, noise) for pair in cases]
     centres = [[side.centres(one.slope) for side in pair] for pair, one in zip(cases, responses, strict=True)]
     tau = pooled([side for pair in centres for side in pair])
-    found = []
-    for pair, sides, response in zip(cases, centres, responses, strict=True):
-        base, new = (joined(side, tau) for side in sides)
-        moved = float(pair[1].levels[1].mean() - pair[0].levels[1].mean())
-        found.append(_difference(base, new, (response.error * moved) ** 2))
-    return found
+    return [_difference(*parts, tau) for parts in zip(cases, centres, responses, strict=True)]
 
 
-def _difference(base: Joined, new: Joined, more: float) -> Joined:
+def mean_difference(several: Sequence[Difference]) -> Joined:
+    """Their mean. Cases of one process have its luck in common, so the processes' means over all cases are what is joined.
+
+    Processes are paired by their number; where cases have different numbers of them, the fewest count.
+    """
+    base, new = (joined([Centre(log, 0.0, 0) for log in _means([one.centres[n] for one in several])]) for n in (0, 1))
+    log = math.fsum(one.joined.log for one in several) / len(several)
+    found = _joined(base, new, (math.fsum(one.unknown for one in several) / len(several)) ** 2)
+    return replace(found, log=log)
+
+
+def _means(centres: Sequence[Sequence[float]]) -> list[float]:
+    return [math.fsum(process) / len(process) for process in zip(*centres, strict=False)]
+
+
+def _difference(
+    pair: tuple[Side, Side], centres: Sequence[Sequence[Centre]], response: _Response, tau: Calibration | None
+) -> Difference:
+    moved = float(pair[1].levels[1].mean() - pair[0].levels[1].mean())
+    unknown = response.error * abs(moved)
+    base, new = (joined(side, tau) for side in centres)
+    logs = tuple(tuple(one.log for one in side) for side in centres)
+    return Difference(_joined(base, new, unknown**2), moved, response.slope, unknown, (logs[0], logs[1]))
+
+
+def _joined(base: Joined, new: Joined, more: float) -> Joined:
     """Step 5; degrees of freedom by Welch and Satterthwaite, those of `more` taken as many."""
     squares = [ROUND_MEMORY * side.error**2 for side in (base, new)]
     below = sum(square**2 / side.degrees for square, side in zip(squares, (base, new), strict=True))

@@ -28,6 +28,7 @@ __all__ = [
     "LEAST_TURNS",
     "Calibration",
     "Centre",
+    "Correction",
     "Joined",
     "benjamini_hochberg",
     "calibrated",
@@ -36,6 +37,7 @@ __all__ = [
     "joined",
     "look_level",
     "pooled",
+    "surviving",
 ]
 
 LEVEL = 0.05
@@ -170,6 +172,23 @@ def _excess(pairs: Sequence[Centre], tau: float) -> float:
     total = math.fsum(weights)
     centre = math.fsum(w * one.log for w, one in zip(weights, pairs, strict=True)) / total
     return math.fsum(w * (one.log - centre) ** 2 for w, one in zip(weights, pairs, strict=True)) - (len(pairs) - 1)
+
+
+Correction = Callable[[Sequence[float], float], list[bool]]
+"""`holm` or `benjamini_hochberg`."""
+
+
+def surviving(words: Sequence[str], p_values: Sequence[float | None], correct: Correction) -> list[bool]:
+    """Which verdicts `slower` and `faster` stand when all cases are looked at together; each way has half of the error.
+
+    Every other verdict stands. `p_values` are one-sided, of the verdict that was reached.
+    """
+    stands = [True] * len(words)
+    for wanted in ("slower", "faster"):
+        ps = [p if word == wanted and p is not None else 1.0 for word, p in zip(words, p_values, strict=True)]
+        kept = correct(ps, LEVEL / 2)
+        stands = [good if word == wanted else so_far for word, good, so_far in zip(words, kept, stands, strict=True)]
+    return stands
 
 
 def holm(p_values: Sequence[float], level: float = LEVEL) -> list[bool]:

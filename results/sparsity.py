@@ -65,4 +65,3 @@ def _by_case(run_file: RunFile, workload: str) -> dict[tuple[str, Case], list[Me
 
 def _by_shape(run_file: RunFile, workload: str) -> dict[tuple[str, *Shape], list[Measurement]]:
     return {(target, *_shape(case)): lines for (target, case), lines in _by_case(run_file, workload).items()}
-

@@ -13,7 +13,7 @@ ROOMS = ("harness", "results", "workloads")
 MAY_IMPORT = {"workloads": {"workloads"}, "results": {"results", "workloads"}, "harness": set(ROOMS)}
 READERS = {"cli", "printing", "listing", "filtering", "duel", "duelling", "pytest_plugin", "pytest_cases"}
 """Modules of the harness that may use all of results; the others use these only:"""
-FROM_RESULTS = {"results.record", "results.parts", "results.store", "results.statistics"}
+FROM_RESULTS = {f"results.{name}" for name in ("machine", "parts", "record", "statistics", "store")}
 RUNTIMES = {"torch", "onnxruntime", "torch_npu"}
 RUNTIME_FOLDERS = {"targets", "backends"}
 FILES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))

@@ -21,7 +21,9 @@ LEAST_RING = 4
 class DeviceCanary:
     """bf16 products on a torch device: few rows with weights that are in no cache, or one large square again and again."""
 
-    def __init__(self, device: torch.device, kind: Kind, cache_bytes: int, synchronize: Callable[[], None] | None) -> None:
+    def __init__(
+        self, device: torch.device, kind: Kind, cache_bytes: int, synchronize: Callable[[], None] | None
+    ) -> None:
         rows, columns, inner = HOT if kind == "hot" else COLD
         size = 2 * columns * inner
         count = 1 if kind == "hot" else -(-max(RING_BYTES, LEAST_RING * cache_bytes) // size)
