@@ -112,7 +112,10 @@ def compare(
     across_formats: bool = False,
     correct: Correction = benjamini_hochberg,
 ) -> Comparison:
-    """Compares two runs (`across_formats` as in `matched`). Raises UserError, with the first reason, if no case is comparable."""
+    """Compares two runs (`across_formats` as in `matched`).
+
+    Raises UserError, with the first reason, if no case is comparable.
+    """
     margins = margins or Margins()
     if base.run.method_version != new.run.method_version:
         versions = f"{base.run.method_version} and {new.run.method_version}"
