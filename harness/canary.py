@@ -18,6 +18,8 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
+from harness.targets import host
+
 __all__ = ["Canary", "HostCanary", "Kind", "canary_of", "kind_of"]
 
 Kind = Literal["cold", "hot"]
@@ -30,8 +32,8 @@ ROWS, INNER, COLUMNS = 16, 64, 256
 """One product of `cold`: 2^18 multiplications on 64 KiB of weights."""
 PRODUCTS = 64
 """Products of one call of `cold`: 4 MiB of weights."""
-RING = 64
-"""Calls of `cold` until a weight is read again: 256 MiB."""
+LEAST_RING_BYTES, MOST_RING_BYTES = 256 << 20, 1 << 30
+"""Weights of `cold` until one is read again: twice the last-level cache, within these bounds."""
 SIDE, HOT_PRODUCTS = 64, 32
 
 
@@ -76,18 +78,23 @@ class HostCanary:
             self._rows = made.standard_normal((SIDE, SIDE), dtype=np.float32)
         else:
             block = made.standard_normal((PRODUCTS, INNER, COLUMNS), dtype=np.float32)
-            self._weights = np.empty((RING, *block.shape), np.float32)
+            self._weights = np.empty((_ring_bytes() // block.nbytes, *block.shape), np.float32)
             self._weights[:] = block  # copies of their own: memory is what counts, not the values
             self._rows = made.standard_normal((ROWS, INNER), dtype=np.float32)
         self._out = np.matmul(self._rows, self._weights[0])
 
     @property
     def name(self) -> str:
-        """For instance `cold fp32 16x64x256, numpy 2.4.6`."""
+        """For instance `cold fp32 16x64x256 in 256 MiB, numpy 2.4.6`."""
         rows, inner = self._rows.shape
-        return f"{self.kind} fp32 {rows}x{inner}x{self._weights.shape[-1]}, numpy {np.__version__}"
+        size = f" in {self._weights.nbytes >> 20} MiB" if self.kind == "cold" else ""
+        return f"{self.kind} fp32 {rows}x{inner}x{self._weights.shape[-1]}{size}, numpy {np.__version__}"
 
     def submit(self, slot: int) -> None:
         """One call on the next weights of the ring: every call of `cold` finds its own out of the cache."""
         np.matmul(self._rows, self._weights[self._calls % len(self._weights)], out=self._out)
         self._calls += 1
+
+
+def _ring_bytes() -> int:
+    return min(max(LEAST_RING_BYTES, 2 * host.cache_bytes()), MOST_RING_BYTES)

@@ -54,8 +54,8 @@ CONTENDED = "contended, and no common canary that saw it too"
 FALLEN = "does not survive the correction for {} cases"
 _SAME_LINES = "the same measurement in both files"
 KNOWN_SPREAD = 0.024
-"""Standard deviation of the log ratio of equal code's medians, recorded minutes apart on two shared cores: over 32 pairs of runs
-of 15 s it was as large with five processes as with one."""
+"""Standard deviation of the log ratio of equal code's medians, recorded minutes apart on two shared cores: over 32 pairs of
+runs of 15 s it was as large with five processes as with one."""
 
 
 @dataclass(frozen=True)
