@@ -4,12 +4,12 @@ Each process took short shares of a case and of a canary by turns. All on the lo
 
 1. *Share*: the case's level is the median of its samples over the slots' profile, the canary's the median of its samples.
 2. *Response*: how much of what moves the canary moves the case, b, from the processes of both runs, each around the mean of its
-   run (ridge regression towards 1, the plain ratio: what is known beforehand is that a canary of the same kind has b = 1 +- 0.25).
-3. *Process*: the centre of its shares' case - b * canary, with an error from batches of shares (`results.pairs.centre_of`).
+   run: ridge regression towards 1, the plain ratio, since b = 1 +- 0.25 is what is known of a canary of the same kind.
+3. *Process*: the centre of its shares' case - b * canary, with an error from batches of shares (`results.pairs.centres_of`).
 4. *Run*: the centres of its processes joined; the spread between processes is pooled over all cases of the comparison where
    there are enough of them (`results.pairs.joined`).
-5. *Difference*: new run less base run. Its variance is that of both, more for rounds that remember the one before, and what is
-   not known of b times the square of what the canary changed by.
+5. *Difference*: new run less base run. Its variance is that of both, more for rounds that remember the one before, what is not
+   known of b times the square of what the canary changed by, and what runs of equal code are known to differ by all the same.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
-from results.pairs import Calibration, Centre, Joined, centre_of, joined, pooled
+from results.pairs import LEAST_FOR_CENTRE, Calibration, Centre, Joined, centres_of, joined, pooled
 from results.record import Measurement
 from results.statistics import Series, process_levels
 
@@ -33,7 +34,9 @@ PRIOR_SPREAD = 0.25
 """What is known of b beforehand, as mean and standard deviation."""
 ROUND_MEMORY = 2.0
 """What the memory of one round for the last adds to the variance of a run's mean, as factor."""
-LEAST_SHARES = 4
+RUN_SPREAD = 0.0026
+"""What two runs of equal code differ by, as standard deviation of the log ratio: measured with five processes each and the very
+case as canary, so that nothing is left to the canary."""
 
 
 @dataclass(frozen=True)
@@ -49,21 +52,20 @@ class Side:
         if line.processes < 2 or not line.canary_ns:
             return None
         found = _shares(line)
-        if any(len(case) < LEAST_SHARES for case, _ in found):
+        if any(len(case) < LEAST_FOR_CENTRE for case, _ in found):
             return None
         return cls(tuple(case for case, _ in found), tuple(canary for _, canary in found))
 
-    @property
+    @cached_property
     def levels(self) -> np.ndarray:
         """Median levels of case and canary, [2, processes]."""
         import numpy as np
 
         return np.array([[np.median(one) for one in logs] for logs in (self.case, self.canary)])
 
-    def centres(self, response: float) -> list[Centre]:
-        """Step 3: one centre a process."""
-        pairs = zip(self.case, self.canary, strict=True)
-        return [centre_of(list(case - response * canary)) for case, canary in pairs]
+    def beyond(self, response: float) -> list[np.ndarray]:
+        """Case - b * canary in each share of each process."""
+        return [case - response * canary for case, canary in zip(self.case, self.canary, strict=True)]
 
 
 def _shares(line: Measurement) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -103,9 +105,24 @@ def differences(cases: Sequence[tuple[Side, Side]]) -> list[Difference]:
     """New over base of each case, given as (base, new); those beside one kind of canary together."""
     noise = _noise(cases)
     responses = [_response(pair, noise) for pair in cases]
-    centres = [[side.centres(one.slope) for side in pair] for pair, one in zip(cases, responses, strict=True)]
-    tau = pooled([side for pair in centres for side in pair])
-    return [_difference(*parts, tau) for parts in zip(cases, centres, responses, strict=True)]
+    centres = _centres([side.beyond(one.slope) for pair, one in zip(cases, responses, strict=True) for side in pair])
+    tau, sides = pooled(centres), iter(centres)
+    return [_difference(*parts, tau) for parts in zip(cases, zip(sides, sides, strict=True), responses, strict=True)]
+
+
+def _centres(sides: Sequence[Sequence[np.ndarray]]) -> list[list[Centre]]:
+    """Step 3 for every process of every side; those with equally many shares at once."""
+    import numpy as np
+
+    by_length: dict[int, list[tuple[int, int]]] = {}
+    for number, processes in enumerate(sides):
+        for process, shares in enumerate(processes):
+            by_length.setdefault(len(shares), []).append((number, process))
+    found: dict[tuple[int, int], Centre] = {}
+    for places in by_length.values():
+        rows = np.stack([sides[number][process] for number, process in places])
+        found |= dict(zip(places, centres_of(rows), strict=True))
+    return [[found[number, process] for process in range(len(side))] for number, side in enumerate(sides)]
 
 
 def mean_difference(several: Sequence[Difference]) -> Joined:
@@ -134,10 +151,10 @@ def _difference(
 
 
 def _joined(base: Joined, new: Joined, more: float) -> Joined:
-    """Step 5; degrees of freedom by Welch and Satterthwaite, those of `more` taken as many."""
+    """Step 5; degrees of freedom by Welch and Satterthwaite, what is known beforehand taken as sure."""
     squares = [ROUND_MEMORY * side.error**2 for side in (base, new)]
     below = sum(square**2 / side.degrees for square, side in zip(squares, (base, new), strict=True))
-    whole = sum(squares) + more
+    whole = sum(squares) + more + RUN_SPREAD**2
     degrees = whole**2 / below if below else base.degrees + new.degrees
     return Joined(new.log - base.log, math.sqrt(whole), degrees, min(base.pairs, new.pairs))
 
