@@ -155,7 +155,7 @@ def _joined(base: Joined, new: Joined, more: float) -> Joined:
     squares = [ROUND_MEMORY * side.error**2 for side in (base, new)]
     below = sum(square**2 / side.degrees for square, side in zip(squares, (base, new), strict=True))
     whole = sum(squares) + more + RUN_SPREAD**2
-    degrees = whole**2 / below if below else base.degrees + new.degrees
+    degrees = whole**2 / below if below else math.inf
     return Joined(new.log - base.log, math.sqrt(whole), degrees, min(base.pairs, new.pairs))
 
 

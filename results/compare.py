@@ -3,7 +3,7 @@
 Runs by several processes each, beside one canary, are compared by what differs beyond the canary (`results.beside`). Without a
 common canary the interval also holds what equal code differs by between runs. Runs of one process are always `unsure`:
 processes of equal code differ by more than the interval within one of them can know. Over many cases verdicts are corrected:
-`benjamini_hochberg` (which changed?) or `holm` (did any?).
+`benjamini_hochberg` (which changed?) here, `holm` (did any?) in the gate.
 """
 
 from __future__ import annotations
@@ -43,6 +43,9 @@ __all__ = [
     "compare",
     "comparison_rows",
     "fastest",
+    "nothing_comparable",
+    "pair_row",
+    "pairs_of",
     "targets_side_by_side",
 ]
 
@@ -105,29 +108,37 @@ class Comparison:
         return tuple(pair for pair in self.pairs if pair.ratio)
 
 
-def compare(
-    base: RunFile,
-    new: RunFile,
-    margins: Margins | None = None,
-    across_formats: bool = False,
-    correct: Correction = benjamini_hochberg,
-) -> Comparison:
-    """Compares two runs (`across_formats` as in `matched`).
+def compare(base: RunFile, new: RunFile, margins: Margins | None = None, across_formats: bool = False) -> Comparison:
+    """Compares two runs (`across_formats` as in `matched`), verdicts corrected by Benjamini and Hochberg.
 
     Raises UserError, with the first reason, if no case is comparable.
     """
     margins = margins or Margins()
+    judge = _judge(base, new, margins, across_formats)
+    pairs = _corrected(judge.pairs, benjamini_hochberg)
+    ratios = [pair.ratio for pair in pairs if pair.ratio]
+    if not ratios:
+        raise nothing_comparable(base, new, pairs)
+    mean = judge.mean or geometric_mean(ratios)
+    return Comparison(base.stem, new.stem, pairs, mean, _mean_verdict(pairs, mean, margins))
+
+
+def pairs_of(base: RunFile, new: RunFile, margins: Margins, correct: Correction) -> tuple[Pair, ...]:
+    """Every measurement of both runs with its verdict. Raises UserError for runs of different methods."""
+    return _corrected(_judge(base, new, margins, across_formats=False).pairs, correct)
+
+
+def nothing_comparable(base: RunFile, new: RunFile, pairs: Sequence[Pair]) -> UserError:
+    """The mistake of two runs without comparable work, with the first reason."""
+    why = f", for instance {pairs[0].case}: {pairs[0].reason}" if pairs else ": one of them is empty"
+    return UserError(f"{base.stem} and {new.stem} have no comparable case{why}")
+
+
+def _judge(base: RunFile, new: RunFile, margins: Margins, across_formats: bool) -> _Judge:
     if base.run.method_version != new.run.method_version:
         versions = f"{base.run.method_version} and {new.run.method_version}"
         raise UserError(f"{base.stem} and {new.stem} measured by different methods ({versions}): measure one again")
-    judge = _Judge(matched(base, new, across_formats), margins)
-    pairs = _corrected(judge.pairs, correct)
-    ratios = [pair.ratio for pair in pairs if pair.ratio]
-    if not ratios:
-        why = f", for instance {pairs[0].case}: {pairs[0].reason}" if pairs else ": one of them is empty"
-        raise UserError(f"{base.stem} and {new.stem} have no comparable case{why}")
-    mean = judge.mean or geometric_mean(ratios)
-    return Comparison(base.stem, new.stem, pairs, mean, _mean_verdict(pairs, mean, margins))
+    return _Judge(matched(base, new, across_formats), margins)
 
 
 class _Judge:
@@ -210,7 +221,7 @@ def _spread(base: Level, new: Level) -> Joined:
     below = sum(square**2 / error.degrees for square, error in zip(squares, errors, strict=True))
     whole = sum(squares) + KNOWN_SPREAD**2
     log = new.log - base.log if base.slots == new.slots else math.log(new.ns / base.ns)
-    return Joined(log, math.sqrt(whole), whole**2 / below if below else 1e6, 0)
+    return Joined(log, math.sqrt(whole), whole**2 / below if below else math.inf, 0)
 
 
 def _corrected(pairs: Sequence[Pair], correct: Correction) -> tuple[Pair, ...]:
@@ -224,9 +235,8 @@ def _corrected(pairs: Sequence[Pair], correct: Correction) -> tuple[Pair, ...]:
 
 def comparison_rows(comparison: Comparison) -> list[dict[str, Any]]:
     """The pairs as plain dicts, and the geometric mean as the last one (case `geometric mean`)."""
-    rows = [_pair_row(comparison, pair) for pair in comparison.pairs]
     mean = Pair("geometric mean", "*", "*", ratio=comparison.mean, verdict=comparison.mean_verdict)
-    return [*rows, _pair_row(comparison, mean)]
+    return [pair_row(comparison.base, comparison.new, pair) for pair in (*comparison.pairs, mean)]
 
 
 @dataclass(frozen=True)
@@ -264,10 +274,11 @@ def _mean_verdict(pairs: tuple[Pair, ...], mean: Ratio, margins: Margins) -> Ver
     return verdict(mean, margins.threshold, margins.same)
 
 
-def _pair_row(comparison: Comparison, pair: Pair) -> dict[str, Any]:
+def pair_row(base: str, new: str, pair: Pair) -> dict[str, Any]:
+    """A pair of the runs of these names as a plain dict."""
     return {
-        "base": comparison.base,
-        "new": comparison.new,
+        "base": base,
+        "new": new,
         "case": pair.case,
         "target": pair.target,
         "implementation": pair.implementation,

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from results.compare import Comparison, Margins, Pair, compare
+from results.compare import Margins, Pair, nothing_comparable, pair_row, pairs_of
 from results.machine import changes, of_one_machine
 from results.pairs import holm
 from results.store import RunFile, read
@@ -27,17 +27,19 @@ BROKEN = ("wrong", "crashed", "timeout", "error", "out-of-memory")
 
 @dataclass(frozen=True)
 class Gate:
-    """A comparison corrected by Holm, and what it means for a build."""
+    """Every measurement of two runs (their names) with its verdict, corrected by Holm, and what that means for a build."""
 
-    comparison: Comparison
+    base: str
+    new: str
+    pairs: tuple[Pair, ...]
     outcomes: tuple[Outcome, ...]
-    """One a pair of the comparison, in its order."""
+    """One a pair, in their order."""
     changes: tuple[str, ...] = ()
     """Versions and settings that differ between the runs."""
 
     def of(self, outcome: Outcome) -> list[Pair]:
         """The pairs with that outcome."""
-        return [pair for pair, one in zip(self.comparison.pairs, self.outcomes, strict=True) if one == outcome]
+        return [pair for pair, one in zip(self.pairs, self.outcomes, strict=True) if one == outcome]
 
     def exit_code(self, undecided: Undecided = "warn") -> int:
         """1 a regression; else 2 a case that cannot be compared; else 3 an unsure one under `fail`; else 0."""
@@ -52,9 +54,11 @@ def gate(base: RunFile, new: RunFile, margins: Margins | None = None) -> Gate:
     """Judges a run by an older one. Raises UserError where nothing can be compared, or the new run was cut off."""
     if not new.complete:
         raise UserError(f"{new.warning}: a gate needs a whole run")
-    comparison = compare(base, new, margins, correct=holm)
-    found = tuple(_outcome(pair) for pair in comparison.pairs)
-    return Gate(comparison, found, tuple(changes(base.run, new.run)))
+    pairs = pairs_of(base, new, margins or Margins(), holm)
+    found = tuple(_outcome(pair) for pair in pairs)
+    if not any(None not in pair.statuses and word != "new" for pair, word in zip(pairs, found, strict=True)):
+        raise nothing_comparable(base, new, pairs)
+    return Gate(base.stem, new.stem, pairs, found, tuple(changes(base.run, new.run)))
 
 
 def _outcome(pair: Pair) -> Outcome:
@@ -69,10 +73,8 @@ def _outcome(pair: Pair) -> Outcome:
 
 
 def gate_rows(found: Gate) -> list[dict[str, Any]]:
-    """The pairs as plain dicts, as `comparison_rows` has them, with their outcomes; without the mean."""
-    from results.compare import comparison_rows
-
-    rows = comparison_rows(found.comparison)[:-1]
+    """The pairs as plain dicts, as `comparison_rows` has them, with their outcomes."""
+    rows = (pair_row(found.base, found.new, pair) for pair in found.pairs)
     return [row | {"outcome": outcome} for row, outcome in zip(rows, found.outcomes, strict=True)]
 
 

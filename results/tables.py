@@ -145,15 +145,15 @@ def comparison_table(comparison: Comparison) -> Table:
 
 def gate_table(found: Gate) -> Table:
     """Each case that was ok in the base, with its change and outcome; the new ones are a note."""
-    notes, pairs = _Notes(), found.comparison.pairs
-    judged = [(pair, word) for pair, word in zip(pairs, found.outcomes, strict=True) if word != "new"]
+    notes = _Notes()
+    judged = [(pair, word) for pair, word in zip(found.pairs, found.outcomes, strict=True) if word != "new"]
     cases = dict.fromkeys(pair.case for pair, _ in judged)
     sections = tuple(
         Section(case, tuple(_gate_row(pair, word, notes) for pair, word in judged if pair.case == case))
         for case in cases
     )
     columns = (_text("target"), _text("implementation"), *map(Column, ("change", "95% interval")), _text("outcome"))
-    title = f"{found.comparison.new} against {found.comparison.base}: change of time, > 0 is slower"
+    title = f"{found.new} against {found.base}: change of time, > 0 is slower"
     return Table(title, columns, sections, notes.texts)
 
 

@@ -62,13 +62,13 @@ def test_five_percent_are_seen_over_a_machine_that_moves_by_as_much() -> None:
     assert np.mean([one.interval().low > 1.01 for one in found]) >= 0.95
 
 
-def test_many_cases_calibrate_each_other() -> None:
+def test_processes_that_agree_by_luck_are_judged_by_those_of_other_cases() -> None:
     draw = np.random.default_rng(3)
-    alone = [interval(runs(draw, 1, processes=3)[0]) for _ in range(60)]
-    together = [one.joined.interval() for _ in range(8) for one in differences(runs(draw, 8, processes=3))]
-    widths = [[math.log(one.high / one.low) for one in found] for found in (alone, together)]
-    luck = [float(np.std(one) / np.mean(one)) for one in widths]
-    assert luck[1] < 0.6 * luck[0]
+    lucky = Side((np.zeros(SHARES),) * PROCESSES, (np.zeros(SHARES),) * PROCESSES)
+    others = [tuple(_lucky(draw, 0.02 * draw.standard_normal(PROCESSES)) for _ in range(2)) for _ in range(6)]
+    alone = differences([(lucky, lucky)])[0].joined
+    among = differences([(lucky, lucky), *others])[0].joined  # type: ignore[list-item]
+    assert among.error > 2 * alone.error
 
 
 def test_a_canary_that_moved_leaves_doubt_where_its_response_is_unknown() -> None:
