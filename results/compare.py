@@ -9,7 +9,7 @@ processes of equal code differ by more than the interval within one of them can 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -123,9 +123,14 @@ def compare(base: RunFile, new: RunFile, margins: Margins | None = None, across_
     return Comparison(base.stem, new.stem, pairs, mean, _mean_verdict(pairs, mean, margins))
 
 
-def pairs_of(base: RunFile, new: RunFile, margins: Margins, correct: Correction) -> tuple[Pair, ...]:
-    """Every measurement of both runs with its verdict. Raises UserError for runs of different methods."""
-    return _corrected(_judge(base, new, margins, across_formats=False).pairs, correct)
+def pairs_of(
+    base: RunFile, new: RunFile, margins: Margins, correct: Correction, spreads: Mapping[str, float] | None = None
+) -> tuple[Pair, ...]:
+    """Every measurement of both runs with its verdict; `spreads` as in `results.history`.
+
+    Raises UserError for runs of different methods.
+    """
+    return _corrected(_judge(base, new, margins, False, spreads).pairs, correct)
 
 
 def nothing_comparable(base: RunFile, new: RunFile, pairs: Sequence[Pair]) -> UserError:
@@ -134,21 +139,23 @@ def nothing_comparable(base: RunFile, new: RunFile, pairs: Sequence[Pair]) -> Us
     return UserError(f"{base.stem} and {new.stem} have no comparable case{why}")
 
 
-def _judge(base: RunFile, new: RunFile, margins: Margins, across_formats: bool) -> _Judge:
+def _judge(
+    base: RunFile, new: RunFile, margins: Margins, across_formats: bool, spreads: Mapping[str, float] | None = None
+) -> _Judge:
     if base.run.method_version != new.run.method_version:
         versions = f"{base.run.method_version} and {new.run.method_version}"
         raise UserError(f"{base.stem} and {new.stem} measured by different methods ({versions}): measure one again")
-    return _Judge(matched(base, new, across_formats), margins)
+    return _Judge(matched(base, new, across_formats), margins, spreads or {})
 
 
 class _Judge:
     """Turns matches into pairs with verdicts, all of a comparison at once: processes of several cases calibrate each other."""
 
-    def __init__(self, matches: Sequence[Match], margins: Margins) -> None:
+    def __init__(self, matches: Sequence[Match], margins: Margins, spreads: Mapping[str, float]) -> None:
         self._matches = matches
         self._margins = margins
         self._levels = _levels_of(matches)
-        self._beside = _beside(matches)
+        self._beside = _beside(matches, spreads)
         self.pairs = tuple(self._pair(match) for match in matches)
 
     @property
@@ -193,25 +200,14 @@ def _levels_of(matches: Sequence[Match]) -> dict[int, Level]:
     return dict(zip(lines, levels([Series.of(line) for line in lines.values()]), strict=True))
 
 
-def _beside(matches: Sequence[Match]) -> dict[int, beside.Difference]:
+def _beside(matches: Sequence[Match], spreads: Mapping[str, float]) -> dict[int, beside.Difference]:
     """What differs beyond the canary, by the identity of a match whose sides have the same one."""
     found: dict[int, beside.Difference] = {}
-    groups: dict[str, list[tuple[int, tuple[beside.Side, beside.Side]]]] = {}
-    for match in matches:
-        sides = _sides_beside(match)
-        if sides is not None and match.base is not None:
-            groups.setdefault(str(match.base[0].canary), []).append((id(match), sides))
-    for members in groups.values():
-        together = beside.differences([sides for _, sides in members])
-        found |= {number: one for (number, _), one in zip(members, together, strict=True)}
+    for canary, members in beside.sides_of(matches).items():
+        spread = spreads.get(canary, beside.run_spread(canary))
+        together = beside.differences([sides for _, sides in members], spread)
+        found |= {id(match): one for (match, _), one in zip(members, together, strict=True)}
     return found
-
-
-def _sides_beside(match: Match) -> tuple[beside.Side, beside.Side] | None:
-    if match.reason or match.base is None or match.new is None or match.base[0].canary != match.new[0].canary:
-        return None
-    base, new = (beside.Side.of(side[0]) for side in (match.base, match.new))
-    return (base, new) if base and new else None
 
 
 def _spread(base: Level, new: Level) -> Joined:

@@ -55,7 +55,7 @@ def test_a_measurement_is_its_parts_and_each_part_was_checked(run_file: RunFile)
         assert line.canary_ns == [ns for part in parts for ns in part.canary_ns]
         assert [turn.process for turn in line.turns] == [0, 1, 2, 3, 4]
         assert all(part.check and part.check.before and part.check.after for part in parts)
-        assert (line.processes, line.canary, line.canary_calls) == (5, "planted", 8)
+        assert (line.processes, line.canary, line.canary_calls) == (5, "hot planted", 8)
 
 
 def test_the_interval_is_over_processes(shared_stage: Stage, run_file: RunFile) -> None:

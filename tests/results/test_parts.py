@@ -12,7 +12,7 @@ NOISE = record.Noise(wall_ns=1)
 def part(process: int, call_ns: int = 1_000_000, **changes: object) -> record.Part:
     """16 samples in 4 shares, beside as many of a canary of 0.1 ms."""
     turn = record.Turn(process=process, samples=16, noise=NOISE, canary=16, shares=4)
-    beside = {"canary": "planted", "canary_ns": [100_000] * 16, "canary_calls": 2, "turns": [turn]}
+    beside = {"canary": "hot planted", "canary_ns": [100_000] * 16, "canary_calls": 2, "turns": [turn]}
     found = measurement(samples_ns=[call_ns] * 16, slots=list(range(16)), **(beside | changes))
     return part_of(found, process)
 
