@@ -37,7 +37,7 @@ ROUND_MEMORY = 2.0
 """What the memory of one round for the last adds to the variance of a run's mean, as factor."""
 RUN_SPREAD = {"cold": 0.025, "hot": 0.005}
 """What two runs of equal code differ by, canary and processes apart, as standard deviation of the log ratio, by the first word
-of the canary's name. From 12 runs within an hour on two cores of a machine shared with strangers, whose memory a canary of NumPy
+of the canary's name. From 12 runs within an hour on two cores of a machine shared with strangers, whose memory NumPy's canary
 meets in another way than a layer does. A machine of one's own is calmer, and its runs say so (`results.history`)."""
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from results import beside
+from results.figures import percent
 from results.matching import Match, fastest, matched
 from results.pairs import Correction, Joined, benjamini_hochberg, surviving
 from results.record import Measurement
@@ -53,9 +54,12 @@ ONE_PROCESS = (
     "one process each: processes of equal code differ by more; measure with --processes 5, or let `moemark duel` decide"
 )
 NO_CANARY = "no common canary: the interval holds the 2.4 % that equal code differs by between runs"
+MOVED = "the canary took {} of its time in the base: the machine is not what it was, measure again"
 CONTENDED = "contended, and no common canary that saw it too"
 FALLEN = "does not survive the correction for {} cases"
 _SAME_LINES = "the same measurement in both files"
+MOST_MOVED = 1.25
+"""Canary over canary beyond which no verdict is reached: how a case follows its canary was learnt near to where it stands."""
 KNOWN_SPREAD = 0.024
 """Standard deviation of the log ratio of equal code's medians, recorded minutes apart on two shared cores: over 32 pairs of
 runs of 15 s it was as large with five processes as with one."""
@@ -177,11 +181,17 @@ class _Judge:
         if min(line.processes for line in lines) < 2:
             return replace(pair, ratio=ratio_of(*times), verdict="unsure", reason=ONE_PROCESS)
         if id(match) in self._beside:
-            found = self._beside[id(match)]
-            return self._decided(replace(pair, canary_ratio=math.exp(found.canary)), found.joined)
+            return self._beyond(pair, self._beside[id(match)])
         if any("contended" in line.warnings for line in lines):
             return replace(pair, reason=CONTENDED)
         return self._decided(replace(pair, reason=NO_CANARY), _spread(*times))
+
+    def _beyond(self, pair: Pair, found: beside.Difference) -> Pair:
+        moved = math.exp(found.canary)
+        decided = self._decided(replace(pair, canary_ratio=moved), found.joined)
+        if max(moved, 1 / moved) <= MOST_MOVED:
+            return decided
+        return replace(decided, verdict="unsure", p=None, reason=MOVED.format(percent(moved)))
 
     def _times(self, match: Match) -> tuple[Level, Level]:
         assert match.base is not None and match.new is not None, "refused matches have no times"

@@ -58,6 +58,13 @@ def test_without_a_common_canary_the_interval_holds_what_runs_differ_by(
     assert pair.ratio and pair.ratio.high / pair.ratio.low > 1.09
 
 
+def test_a_machine_that_became_another_leaves_no_verdict(write_run: WriteRun) -> None:
+    runs = write_run(several()), write_run(several(1_050_000, 1.4), name="new")
+    pair = only(compare(*runs))
+    assert (pair.verdict, pair.p) == ("unsure", None)
+    assert str(pair.reason).startswith("the canary took 14")
+
+
 def test_contention_that_no_common_canary_saw_is_not_compared(write_run: WriteRun) -> None:
     base = write_run(several(warnings=["contended"]), several(case=OTHER))
     new = write_run(several(canary="another"), several(case=OTHER), name="new")

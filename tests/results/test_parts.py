@@ -54,6 +54,11 @@ def test_noisy_is_the_whole_not_its_parts() -> None:
     assert joined(apart, 5, 0.01).warnings == ["noisy"]
 
 
+def test_parts_beside_different_canaries_do_not_make_one_measurement() -> None:
+    found = joined([part(0), part(1, canary="hot planted, another")], 2, 0.01)
+    assert (found.status, found.reason) == ("error", "its processes differ in canary: measure again")
+
+
 def test_no_parts_make_nothing() -> None:
     with pytest.raises(ValueError, match="no parts"):
         joined([], 5, 0.01)
