@@ -1,4 +1,4 @@
-"""The campaign's table: counts with Wilson intervals, each against its goal; what the interval does not settle is 'not shown'."""
+"""The campaign's table: counts with Wilson intervals, and goals; a goal that the interval does not settle is 'not shown'."""
 
 from __future__ import annotations
 
