@@ -1,7 +1,7 @@
 """What measuring costs: `python -m benchmarks.overhead`. An empty call and one of 100 µs, timed by moemark and by other tools.
 
-Each tool runs for real in a process of its own, told to take a second of samples. Overhead = (wall time of its measuring, start-up
-apart) / calls - (time of a call in a bare loop in the same process). Tools take turns, so a busy machine falls on all alike.
+Each tool runs for real in a process of its own, told to take a second of samples. Overhead = (wall time of its measuring,
+start-up apart) / calls - (time of a call in a bare loop in that process). Tools take turns: a busy machine falls on all alike.
 """
 
 from __future__ import annotations
