@@ -72,6 +72,7 @@ EXTRA_ROUNDINGS = {
     "shared_exit_norm": 2,
     "attention_out": 8,
     "kv_a_norm": 6,
+    "attention_gate": 2,
 }
 """Weight → roundings that a line passes where the layer has it, beyond the 8 of a plain layer (a norm: its quotient and its
 product with the gain; the projection up: its output, and the sum that goes in; attention: see `workloads.attention`)."""
