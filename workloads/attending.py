@@ -30,7 +30,7 @@ SCOPES = {"window": "has a sliding window", "chunk": "attends within chunks"}
 """Variant at the end → the layers that it asks for."""
 MOST_POSITIONS = 1_000_000
 _CONTEXT = re.compile(r"c([1-9][0-9]*)")
-_NOT_DONE = {"index_heads": "sparse attention behind an indexer"}
+_NOT_DONE = {"index_heads": "sparse attention behind an indexer", "heads_norm": "a norm of each head's output"}
 """Key of a token mixer → what it asks for that is not done yet."""
 _ONLY_GQA = (
     "bias",

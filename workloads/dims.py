@@ -154,6 +154,8 @@ class Attention(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """Of the RMSNorms of low-rank queries and of the latents that keys and values are made of."""
     rope_theta: NotNegative = 0.0
     """Base of the rotary frequencies. Present, or `nope`: the attention was read, and what of it is absent is not there."""
+    heads_norm: bool = False
+    """Whether each head's output is normed, without a gain, with qk_norm_eps."""
     nope: bool = False
     """Nothing is rotated: that was read, as a theta elsewhere."""
     rope_scaling: Literal["yarn", "llama3", "longrope"] = "yarn"
