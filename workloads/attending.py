@@ -96,7 +96,7 @@ def form_of(case: Case, about: Model, kinds: tuple[str, ...]) -> Form | str:
         return number
     mixer = about.attention[number]
     form = Form(mixer, number, case.tokens, context)
-    return _missing(about, mixer) or _unseen(case, form) or form
+    return _missing(about, mixer) or _unseen(form) or form
 
 
 def _scope(case: Case) -> str:
@@ -110,7 +110,8 @@ def _context(case: Case) -> int | str:
     match = _CONTEXT.fullmatch(form[1]) if len(form) == 2 and form[0] == "decode" else None
     if not (match or form == ("prefill",)):
         shown, ends = "+".join((case.workload, *case.variants)), " or ".join(f"+{scope}" for scope in SCOPES)
-        return f"there is no {shown!r}: attention+decode+cN and attention+prefill are, and {ends} at the end of either"
+        forms = f"{case.workload}+decode+cN and {case.workload}+prefill"
+        return f"there is no {shown!r}: {forms} are, and {ends} at the end of either"
     context = int(match[1]) if match else 0
     if max(context, case.tokens if not context else 0) >= MOST_POSITIONS:
         return f"positions of {MOST_POSITIONS} and beyond are not done yet"
@@ -146,7 +147,7 @@ def _missing(about: Model, mixer: Attention) -> str | None:
     return None
 
 
-def _unseen(case: Case, form: Form) -> str | None:
+def _unseen(form: Form) -> str | None:
     mixer = form.mixer
     if form.context and not form.cached:
         what = "a window of one position" if mixer.sliding_window else "the first position of a chunk"
@@ -156,7 +157,7 @@ def _unseen(case: Case, form: Form) -> str | None:
         return (
             f"a prefill of more than {most} tokens, whose queries grow with their position (query_growth), is not done"
         )
-    return None if case.ep == 1 else f"attention is not shared among ranks: write ep1 instead of ep{case.ep}"
+    return None
 
 
 def pinned_sinks(form: Form, seed: int) -> Pinned:

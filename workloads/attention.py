@@ -26,6 +26,7 @@ sqrt(n)).
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
 
     from workloads.backends.onnx_ops import Graph
 
-__all__ = ["AttentionWorkload"]
+__all__ = ["KINDS", "AttentionWorkload", "attention_bytes", "norm_factor", "one_part_a_line", "with_attention"]
 
 KINDS = {"gqa": gqa, "mla": mla}
 """Kind of token mixer → the module that does it."""
@@ -64,6 +65,8 @@ class AttentionWorkload:
             return f"the dtype {case.dtype!r} of {self.name} is not done yet"
         if case.routing != "none":
             return f"{self.name} has no router: write 'none' as its routing"
+        if case.ep > 1:
+            return f"attention is not shared among ranks: write ep1 instead of ep{case.ep}"
         form = form_of(case, model(case.model), tuple(KINDS))
         return form if isinstance(form, str) else None
 
@@ -83,7 +86,7 @@ class AttentionWorkload:
         return Problem(
             case=case,
             model=about,
-            sizes=_sizes(form, about),
+            sizes=with_attention(Sizes(form.tokens, about.hidden_size), form),
             weights=weights,
             ring=ring,
             outputs=outputs,
@@ -91,18 +94,23 @@ class AttentionWorkload:
             input_digest=input_digest(weights, ring, None),
             references=lambda requests: [expected(slot, lines) for slot, lines in requests],
             sources=lambda slot, output: (np.empty(0, np.int64), np.empty(0, np.int64)),
-            norm_factor=2.0 * math.sqrt(1.0 + 6.0 / math.sqrt(form.mixer.heads)),
+            norm_factor=norm_factor(form),
         )
 
 
 register_workload(AttentionWorkload())
 
 
-def _sizes(form: Form, about: Model) -> Sizes:
+def norm_factor(form: Form) -> float:
+    """What the norm of a line that is not compared may differ by from slot 0's (see above)."""
+    return 2.0 * math.sqrt(1.0 + 6.0 / math.sqrt(form.mixer.heads))
+
+
+def with_attention(sizes: Sizes, form: Form) -> Sizes:
+    """The sizes of a call that attends too."""
     keys = form.cached + 1 if form.context else form.tokens
-    return Sizes(
-        form.tokens,
-        about.hidden_size,
+    return replace(
+        sizes,
         mixer=form.number,
         context=form.cached,
         attended=max(KINDS[form.mixer.kind].attended_width(form.mixer), keys),
@@ -113,12 +121,17 @@ def _sizes(form: Form, about: Model) -> Sizes:
 # -- cost ----------------------------------------------------------------------------------------------------------
 
 
-def _cost(case: Case, flops: int, weights: dict[str, Weight], outputs: dict[str, tuple[int, ...]]) -> Cost:
-    """Bytes: weights and cache once, tokens in, outputs out. The tables of the rotation are fp32, as are norms and sinks."""
+def attention_bytes(case: Case, weights: dict[str, Weight], outputs: dict[str, tuple[int, ...]]) -> tuple[int, int]:
+    """(weights and cache once, outputs out). The tables of the rotation are fp32, as are norms and sinks."""
     size = DTYPE_BYTES[case.dtype]
     stored = sum(w.elements * (4 if isinstance(w, Pinned) and w.fp32 else size) for w in weights.values())
-    moved = sum(lines * width for lines, width in outputs.values()) + outputs["y"][0] * outputs["y"][1]
-    return Cost(flops, stored + moved * size, stored, case.tokens, 0, 0)
+    return stored, size * sum(lines * width for lines, width in outputs.values())
+
+
+def _cost(case: Case, flops: int, weights: dict[str, Weight], outputs: dict[str, tuple[int, ...]]) -> Cost:
+    stored, made = attention_bytes(case, weights, outputs)
+    tokens, hidden = outputs["y"]
+    return Cost(flops, stored + made + tokens * hidden * DTYPE_BYTES[case.dtype], stored, case.tokens, 0, 0)
 
 
 # -- float64 reference ---------------------------------------------------------------------------------------------
@@ -140,7 +153,7 @@ class _Reference:
             lines=dict(wanted),
             values=values,
             routed={name: (lines, np.full(len(lines), WHOLE), sizes[name]) for name, lines in self._all.items()},
-            contributions={name: _parts(values[name], sizes[name][wanted[name]]) for name in wanted},
+            contributions={name: one_part_a_line(values[name], sizes[name][wanted[name]]) for name in wanted},
         )
 
     def _computed(self, slot: int, lines: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -148,8 +161,8 @@ class _Reference:
         return kind.reference(self._form, self._about, self._weights, self._ring[slot]["tokens"], lines)
 
 
-def _parts(values: np.ndarray, sizes: np.ndarray) -> Contribution:
-    """Every line is one contribution."""
+def one_part_a_line(values: np.ndarray, sizes: np.ndarray) -> Contribution:
+    """Every line [H] is one contribution of that size."""
     return Contribution(np.arange(len(values)), np.full(len(values), WHOLE), sizes, values)
 
 

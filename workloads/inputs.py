@@ -6,7 +6,7 @@ rows, assignments and distinct experts, while other weights are touched.
 
 Per slot: `tokens` [T, H] planted hidden states; at ep > 1 also `rows` [R, H], `row_ids` [R, k] int32 local ids padded with
 -1, `row_weights` [R, k] float32 padded with 0: what the whole group's plan sends to this rank, in seeded order. Rows of
-models whose experts do not read hidden states (`workloads.passage`) are [R, W], noise throughout.
+models whose experts do not read hidden states (`workloads.passage`) are [R, W], noise throughout; so are those of a `block`.
 """
 
 from __future__ import annotations
@@ -118,15 +118,19 @@ def _unsupported_hash(case: Case, model: Model) -> str | None:
     return None
 
 
-def routed_inputs(case: Case, model: Model, with_rows: bool) -> RoutedInputs:
-    """The ring of a case. `with_rows`: at ep > 1, also the rows that the group sends to the measured rank."""
+def routed_inputs(case: Case, model: Model, with_rows: bool, behind: Gate | None = None) -> RoutedInputs:
+    """The ring of a case. `with_rows`: at ep > 1, also the rows that the group sends to the measured rank.
+
+    `behind`: the model's gate behind what stands between the tokens and it, where they are not what it sees.
+    """
     group, profile = group_of(model), Profile.parse(case.routing)
     assert profile is not None, "the workload must have refused this profile"
     plan = draw(profile, group, case.tokens * case.ep, (case.seed,))
     rank = _measured_rank(plan, model.num_experts, case)
-    gate = gate_of(model, case.seed)
+    gate = behind or gate_of(model, case.seed)
     table = _hash_table(case, model, group) if HASH in case.variants else None
-    maker = _SlotMaker(case, model, gate, group, plan, rank, table)
+    sends_tokens = behind is None and not (model.moe_latent_size or model.entry_norm_eps)
+    maker = _SlotMaker(case, model, gate, group, plan, rank, table, sends_tokens)
     slots = [maker.slot(number, with_rows and case.ep > 1) for number in range(SLOTS)]
     local = plan[plan // (model.num_experts // case.ep) == rank]
     rows = int((plan // (model.num_experts // case.ep) == rank).any(axis=1).sum())
@@ -168,6 +172,8 @@ class _SlotMaker:
     plan: np.ndarray
     rank: int
     table: np.ndarray | None
+    sends_tokens: bool
+    """Whether own tokens are sent to the experts as they come; else what they send is an output, computed from them."""
 
     def slot(self, number: int, with_rows: bool) -> Slot:
         label: tuple[object, ...] = (
@@ -221,10 +227,10 @@ class _SlotMaker:
         mine = (sent >= own.start) & (sent < own.stop)
         hidden = self.model.moe_latent_size or tokens.shape[1]
         rows = np.empty((len(sent), hidden), dtype=np.float32)
-        if self.model.moe_latent_size or self.model.entry_norm_eps:
-            mine[:] = False  # what own tokens send is an output, computed from them
-        else:
+        if self.sends_tokens:
             rows[mine] = tokens[sent[mine] - own.start]
+        else:
+            mine[:] = False
         rows[~mine] = hidden_noise(int((~mine).sum()), hidden, ("foreign", *label))
         ids = np.where(here[sent], plan[sent] % width, -1).astype(np.int32)
         ids = np.take_along_axis(ids, np.argsort(ids < 0, axis=1, kind="stable"), axis=1)

@@ -21,7 +21,7 @@ without a gate.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -97,7 +97,21 @@ if TYPE_CHECKING:
 
     from workloads.backends.onnx_ops import Graph
 
-__all__ = ["MoeLayerWorkload", "build_onnx_layer", "build_torch_layer", "layer_problem", "layer_weights"]
+__all__ = [
+    "LayerReference",
+    "MoeLayerWorkload",
+    "OnnxOutput",
+    "always",
+    "build_onnx_layer",
+    "build_torch_layer",
+    "joined",
+    "layer_cost",
+    "layer_problem",
+    "layer_sizes",
+    "layer_weights",
+    "onnx_layer",
+    "torch_layer",
+]
 
 
 class MoeLayerWorkload:
@@ -121,7 +135,7 @@ class MoeLayerWorkload:
         about = model(case.model)
         check_share(about, case.ep)
         made = _with_combined(case, about, routed_inputs(case, about, with_rows=True))
-        sizes = _sizes(case, about, made)
+        sizes = layer_sizes(case, about, made)
         plain = router_weights(made.gate, made.table) | layer_weights(about, sizes.local_experts, case.seed)
         return layer_problem(case, about, made, plain)
 
@@ -133,10 +147,10 @@ def layer_weights(about: Model, local: int, seed: int) -> dict[str, Weight]:
 
 def layer_problem(case: Case, about: Model, made: RoutedInputs, plain: dict[str, Weight]) -> Problem:
     """The problem of a layer with these inputs and weights, whoever made them; these in the case's format."""
-    sizes = _sizes(case, about, made)
+    sizes = layer_sizes(case, about, made)
     weights = in_format(plain, precision_of(case.dtype))
     ring = [slot.inputs for slot in made.slots]
-    reference = _Reference(about, made, weights, case.ep > 1)
+    reference = LayerReference(about, made, weights, case.ep > 1)
     return Problem(
         case=case,
         model=about,
@@ -144,12 +158,12 @@ def layer_problem(case: Case, about: Model, made: RoutedInputs, plain: dict[str,
         weights=weights,
         ring=ring,
         outputs=_outputs(case, about, sizes),
-        cost=_cost(case, about, sizes, made.distinct_experts),
+        cost=layer_cost(case, about, sizes, made.distinct_experts),
         input_digest=input_digest(weights, ring, made.plan),
         references=reference.references,
         sources=reference.sources,
         skew=made.skew,
-        unquantised=_Reference(about, made, plain, case.ep > 1).references if weights is not plain else None,
+        unquantised=LayerReference(about, made, plain, case.ep > 1).references if weights is not plain else None,
     )
 
 
@@ -168,7 +182,8 @@ def _with_combined(case: Case, about: Model, made: RoutedInputs) -> RoutedInputs
     return replace(made, slots=slots)
 
 
-def _sizes(case: Case, about: Model, made: RoutedInputs) -> Sizes:
+def layer_sizes(case: Case, about: Model, made: RoutedInputs) -> Sizes:
+    """The sizes of one call."""
     return Sizes(
         tokens=case.tokens,
         hidden=about.hidden_size,
@@ -201,7 +216,7 @@ def _outputs(case: Case, about: Model, sizes: Sizes) -> dict[str, tuple[int, ...
 # -- cost ----------------------------------------------------------------------------------------------------------
 
 
-def _cost(case: Case, about: Model, sizes: Sizes, distinct: int) -> Cost:
+def layer_cost(case: Case, about: Model, sizes: Sizes, distinct: int) -> Cost:
     """Bytes: touched experts, shared branch, passage, gate, biases and norms once, projections of FFNs as they are stored; own
     tokens in, rows in (ep > 1), outputs out."""
     size = value_bytes(case.dtype)
@@ -234,7 +249,9 @@ Chosen = Sequence[tuple[int, np.ndarray]]
 
 
 @dataclass(frozen=True)
-class _Reference:
+class LayerReference:
+    """Float64 references of a layer on these inputs."""
+
     model: Model
     made: RoutedInputs
     weights: dict[str, Weight]
@@ -282,7 +299,7 @@ class _Reference:
             weights=self.made.slots[slot].weights,
             lines={output: lines for output, (lines, _) in found.items()},
             values={output: summed(parts, len(lines)) for output, (lines, parts) in found.items()},
-            routed={output: self._sizes_of_parts(slot, output) for output in found},
+            routed={output: self.sizes_of_parts(slot, output) for output in found},
             contributions={output: parts for output, (_, parts) in found.items()},
         )
 
@@ -294,8 +311,8 @@ class _Reference:
         inside = self._experts(enter_reference(self.weights, self.model, x), chosen)
         parts = leave_parts(self.weights, self.model, inside, len(x))
         if self.model.zero_experts:
-            parts = _joined(parts, self._zero(chosen))
-        return _joined(parts, self._shared(chosen)) if "shared_in" in self.weights else parts
+            parts = joined(parts, self._zero(chosen))
+        return joined(parts, self._shared(chosen)) if "shared_in" in self.weights else parts
 
     def _routed(self, chosen: Chosen) -> Contribution:
         return self._experts(self._input("rows", chosen), chosen)
@@ -307,7 +324,7 @@ class _Reference:
 
     def _shared(self, chosen: Chosen) -> Contribution:
         x = self._input("tokens", chosen)
-        return _always(SHARED, shared_reference(self.weights, self.model, x), shared_factor(self.weights, x))
+        return always(SHARED, shared_reference(self.weights, self.model, x), shared_factor(self.weights, x))
 
     def _zero(self, chosen: Chosen) -> Contribution:
         """w x of all identity experts of a token together, for tokens that have one."""
@@ -322,10 +339,10 @@ class _Reference:
         return np.asarray(np.where(made.ids >= self.model.num_experts, made.weights, 0.0).sum(axis=1))
 
     def _entry(self, chosen: Chosen) -> Contribution:
-        return _always(ENTRY, enter_reference(self.weights, self.model, self._input("tokens", chosen)))
+        return always(ENTRY, enter_reference(self.weights, self.model, self._input("tokens", chosen)))
 
     def _exit(self, chosen: Chosen) -> Contribution:
-        return _always(EXIT, leave_reference(self.weights, self.model, self._input("combined", chosen)))
+        return always(EXIT, leave_reference(self.weights, self.model, self._input("combined", chosen)))
 
     def _input(self, name: str, chosen: Chosen) -> np.ndarray:
         return np.concatenate([self.made.slots[slot].inputs[name][lines] for slot, lines in chosen]).astype(np.float64)
@@ -337,7 +354,7 @@ class _Reference:
             return made.inputs["row_ids"], made.inputs["row_weights"]
         return np.where(made.ids < self.model.num_experts, made.ids, -1), made.weights
 
-    def _sizes_of_parts(self, slot: int, output: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def sizes_of_parts(self, slot: int, output: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(line, source, weight) of every contribution to a whole output."""
         tokens = self.made.slots[slot].inputs["tokens"]
         factor = shared_factor(self.weights, tokens) if output in ("y", "shared") else np.ones(len(tokens))
@@ -365,13 +382,14 @@ def _from_source(source: int, weight: np.ndarray) -> tuple[np.ndarray, np.ndarra
     return line, np.full(len(line), source), weight[line]
 
 
-def _always(source: int, values: np.ndarray, weight: np.ndarray | None = None) -> Contribution:
+def always(source: int, values: np.ndarray, weight: np.ndarray | None = None) -> Contribution:
     """The one contribution that every line has from a branch that is always active."""
     lines = len(values)
     return Contribution(np.arange(lines), np.full(lines, source), np.ones(lines) if weight is None else weight, values)
 
 
-def _joined(a: Contribution, b: Contribution) -> Contribution:
+def joined(a: Contribution, b: Contribution) -> Contribution:
+    """All parts of both."""
     pairs = ((a.row, b.row), (a.source, b.source), (a.weight, b.weight), (a.parts, b.parts))
     return Contribution(*(np.concatenate(pair) for pair in pairs))
 
@@ -380,7 +398,20 @@ def _joined(a: Contribution, b: Contribution) -> Contribution:
 
 
 def build_torch_layer(problem: Problem, on: Any, experts: Any) -> Built:
-    """The layer around one way of running the experts: `experts(x, ids, shares, weights, act) -> [R, W]`.
+    """The layer around one way of running the experts: see `torch_layer`."""
+    layer = torch_layer(problem, experts)
+    slots = [(on.inputs(slot), on.weights(slot)) for slot in range(len(problem.ring))]
+
+    def call(slot: int) -> dict[str, Tensor]:
+        return layer(*slots[slot])
+
+    return Built(call, () if problem.precision.carrier in ("fp32", "tf32") else CASTS)
+
+
+def torch_layer(
+    problem: Problem, experts: Any
+) -> Callable[[Mapping[str, Tensor], dict[str, Tensor]], dict[str, Tensor]]:
+    """`f(inputs, weights) -> outputs` around one way of running the experts: `experts(x, ids, shares, weights, act) -> [R, W]`.
 
     `act` is a `workloads.experts.TorchActivation`.
     """
@@ -389,12 +420,10 @@ def build_torch_layer(problem: Problem, on: Any, experts: Any) -> Built:
     act = TorchActivation(about)
     if problem.case.dtype == "tf32":
         route = _in_ieee(route)
-    slots = [(on.inputs(slot), on.weights(slot)) for slot in range(len(problem.ring))]
     share, shared = problem.case.ep > 1, problem.sizes.shared_inner > 0
     entry, leaving, zero = has_entry(about), has_exit(about), bool(about.zero_experts)
 
-    def call(slot: int) -> dict[str, Tensor]:
-        inputs, weights = slots[slot]
+    def layer(inputs: Mapping[str, Tensor], weights: dict[str, Tensor]) -> dict[str, Tensor]:
         tokens = inputs["tokens"]
         ids, shares = route(inputs, weights)
         outputs = {"ids": ids, "weights": shares}
@@ -417,7 +446,7 @@ def build_torch_layer(problem: Problem, on: Any, experts: Any) -> Built:
                 y = y.add_(outputs.pop(branch_output))
         return outputs | {"y": y}
 
-    return Built(call, () if problem.precision.carrier in ("fp32", "tf32") else CASTS)
+    return layer
 
 
 def _in_ieee(route: Any) -> Any:
@@ -452,25 +481,38 @@ def build_onnx(about: Model, sizes: Sizes, graph: Graph) -> None:
 def build_onnx_layer(about: Model, sizes: Sizes, graph: Graph, experts: OnnxExperts) -> None:
     """The layer around one way of running the experts as nodes."""
     tokens = graph.input("tokens", (sizes.tokens, sizes.hidden), graph.dtype)
+    for name, output in onnx_layer(about, sizes, graph, tokens, experts).items():
+        graph.output(output.value, name, output.shape, output.dtype)
+
+
+@dataclass(frozen=True)
+class OnnxOutput:
+    """A value of the graph that is to be an output."""
+
+    value: str
+    shape: tuple[int, ...]
+    dtype: str
+
+
+def onnx_layer(about: Model, sizes: Sizes, graph: Graph, tokens: str, experts: OnnxExperts) -> dict[str, OnnxOutput]:
+    """The outputs of the layer on `tokens` [T, H], by name."""
     ids, shares = onnx_router(graph, tokens, sizes, about)
-    routed = (sizes.tokens, sizes.experts_per_token)
-    graph.output(ids, "ids", routed, "int64")
-    graph.output(shares, "weights", routed, "fp32")
+    routed, hidden = (sizes.tokens, sizes.experts_per_token), (sizes.tokens, sizes.hidden)
+    outputs = {"ids": OnnxOutput(ids, routed, "int64"), "weights": OnnxOutput(shares, routed, "fp32")}
     shared = onnx_shared(graph, tokens, sizes, about)
     zero = _onnx_zero(graph, tokens, ids, shares, sizes) if sizes.zero_experts else None
+    branches = {name: value for name, value in (("shared", shared), ("zero", zero)) if value}
     if sizes.is_share:
-        _onnx_share(graph, tokens, sizes, about, shared, experts)
-        if zero:
-            graph.output(zero, "zero", (sizes.tokens, sizes.hidden), graph.dtype)
-        return
+        outputs |= _onnx_share(graph, tokens, sizes, about, experts)
+        return outputs | {name: OnnxOutput(value, hidden, graph.dtype) for name, value in branches.items()}
     if zero:
         real = graph.node("Less", ids, graph.constant(np.int64(sizes.real_experts)))
         ids = graph.node("Where", real, ids, graph.constant(np.int64(-1)))
     s = onnx_experts(graph, onnx_enter(graph, tokens, sizes, about), ids, shares, sizes, about, experts)
     y = onnx_leave(graph, s, sizes, about)
-    for branch in (shared, zero):
-        y = graph.node("Add", y, branch) if branch else y
-    graph.output(y, "y", (sizes.tokens, sizes.hidden), graph.dtype)
+    for branch in branches.values():
+        y = graph.node("Add", y, branch)
+    return outputs | {"y": OnnxOutput(y, hidden, graph.dtype)}
 
 
 def _onnx_zero(graph: Graph, tokens: str, ids: str, shares: str, sizes: Sizes) -> str:
@@ -481,20 +523,18 @@ def _onnx_zero(graph: Graph, tokens: str, ids: str, shares: str, sizes: Sizes) -
     return graph.node("Mul", tokens, factor if graph.dtype == "fp32" else graph.cast(factor, graph.dtype))
 
 
-def _onnx_share(
-    graph: Graph, tokens: str, sizes: Sizes, about: Model, shared: str | None, experts: OnnxExperts
-) -> None:
+def _onnx_share(graph: Graph, tokens: str, sizes: Sizes, about: Model, experts: OnnxExperts) -> dict[str, OnnxOutput]:
     """The rows of an EP share, whose ids and weights are inputs, and the own tokens' way in and out."""
     width, hidden = sizes.expert_hidden, (sizes.tokens, sizes.hidden)
     rows = graph.input("rows", (sizes.rows, width), graph.dtype)
     ids = graph.input("row_ids", (sizes.rows, sizes.experts_per_token), "int32")
     shares = graph.input("row_weights", (sizes.rows, sizes.experts_per_token), "fp32")
     partial = onnx_experts(graph, rows, graph.cast(ids, "int64"), shares, sizes, about, experts)
-    graph.output(partial, "partial", (sizes.rows, width), graph.dtype)
+    outputs = {"partial": OnnxOutput(partial, (sizes.rows, width), graph.dtype)}
     if has_entry(about):
-        graph.output(onnx_enter(graph, tokens, sizes, about), "entry", (sizes.tokens, width), graph.dtype)
+        entry = onnx_enter(graph, tokens, sizes, about)
+        outputs["entry"] = OnnxOutput(entry, (sizes.tokens, width), graph.dtype)
     if has_exit(about):
         combined = graph.input("combined", (sizes.tokens, width), graph.dtype)
-        graph.output(onnx_leave(graph, combined, sizes, about), "exit", hidden, graph.dtype)
-    if shared:
-        graph.output(shared, "shared", hidden, graph.dtype)
+        outputs["exit"] = OnnxOutput(onnx_leave(graph, combined, sizes, about), hidden, graph.dtype)
+    return outputs

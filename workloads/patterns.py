@@ -164,7 +164,8 @@ def _default_rows(parts: list[str]) -> list[tuple[str, ...]]:
     if "*" in parts[3]:
         why = f"has nothing to stand for: no suite has {parts[0]} of {parts[1]}, write tokens such as t16"
         raise _failed(parts, 3, why)
-    routing = "none" if parts[0].split("+")[0] in WITHOUT_ROUTING else "balanced"
+    plain = parts[0].split("+")[0] in WITHOUT_ROUTING or not model(parts[1]).num_experts
+    routing = "none" if plain else "balanced"
     return [(*parts[:2], "ep1", parts[3], dtype, routing, mode) for dtype in ("fp32", "bf16") for mode in SCENARIOS]
 
 

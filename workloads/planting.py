@@ -23,7 +23,7 @@ from workloads.routing import Group
 from workloads.rules import Rule, Terms, rule_of, weights_of
 from workloads.weights import scale_for
 
-__all__ = ["Gate", "gate_of", "hidden_noise", "plant", "selected"]
+__all__ = ["Gate", "behind_norm", "gate_of", "hidden_noise", "plant", "selected"]
 
 GAP = 0.1
 """Least lead of a planned expert over any other, in units of what selection ranks."""
@@ -39,7 +39,7 @@ class Gate:
     """A router's pinned weights: `weight` [E, H] and `inverse` [H, E] for planting; [E] each, or None: selection `bias`,
     `linear_bias`, `scale` of each expert's weight; `norm` [H], gain of an RMSNorm (epsilon `norm_eps`) before the gate.
 
-    E counts identity experts too. The logits are `sharpness` * weight x; with a norm x is norm(x) * gain / sqrt(H).
+    E counts identity experts too. The logits are `sharpness` * weight x; with a norm x is norm(x) * gain / `over`.
     """
 
     weight: np.ndarray
@@ -49,6 +49,7 @@ class Gate:
     scale: np.ndarray | None = None
     norm: np.ndarray | None = None
     norm_eps: float = 0.0
+    over: float = 1.0
     sharpness: float = 1.0
 
 
@@ -79,22 +80,28 @@ def _plain_gate(experts: int, hidden: int, biased: bool, linear: bool, softmax: 
 
 
 def _with_norm(gate: Gate, model: Model, seed: int) -> Gate:
-    """The gate behind a norm: its weights are larger by a power of two, since normed states over sqrt(H) are small."""
+    """The gate behind its own norm (Gemma 4), whose output is divided by sqrt(H)."""
     hidden = model.hidden_size
     steps = integers(stream("router-norm", hidden, seed), hidden, 65) + 96
-    norm = np.ldexp(steps.astype(np.float64), -7)
+    gain = np.ldexp(steps.astype(np.float64), -7)
+    return behind_norm(gate, gain, model.router_input_norm_eps, math.sqrt(hidden))
+
+
+def behind_norm(gate: Gate, gain: np.ndarray, eps: float, over: float = 1.0) -> Gate:
+    """The gate behind an RMSNorm with this gain [H]. Where normed states are divided by `over`, its weights are larger by the
+    nearest power of two."""
     return replace(
         gate,
-        weight=np.ldexp(gate.weight, _norm_bits(hidden)),
-        inverse=_pseudo_inverse(gate.weight * norm),
-        norm=norm,
-        norm_eps=model.router_input_norm_eps,
+        weight=np.ldexp(gate.weight, _bits(over)),
+        inverse=_pseudo_inverse(gate.weight * gain),
+        norm=gain,
+        norm_eps=eps,
+        over=over,
     )
 
 
-def _norm_bits(hidden: int) -> int:
-    """The power of two nearest to sqrt(H)."""
-    return round(float(np.log2(hidden)) / 2)
+def _bits(over: float) -> int:
+    return round(math.log2(over))
 
 
 def _pseudo_inverse(weight: np.ndarray) -> np.ndarray:
@@ -121,9 +128,8 @@ def plant(gate: Gate, model: Model, group: Group, plan: np.ndarray, label: tuple
     there = gate.weight
     if gate.norm is not None:
         # The norm divides by the root mean square of x, which planting hardly changes: that of the noise.
-        hidden = gate.weight.shape[1]
-        there = np.ldexp(gate.weight, -_norm_bits(hidden)) * gate.norm
-        wanted = wanted * round(256 * NOISE_SIZE * math.sqrt(hidden) / 2.0 ** _norm_bits(hidden)) / 256
+        there = np.ldexp(gate.weight, -_bits(gate.over)) * gate.norm
+        wanted = wanted * round(256 * NOISE_SIZE * gate.over / 2.0 ** _bits(gate.over)) / 256
     wanted = fixed(wanted / gate.sharpness, LOGIT_BITS)
     return on_grid(noise + (wanted - fixed(noise @ there.T, LOGIT_BITS)) @ gate.inverse.T)
 
@@ -134,7 +140,7 @@ def selected(
     """The float64 reference of the router: (ids, weights) [T, k] of hidden states [T, H]; given ids are only weighed."""
     x = tokens.astype(np.float64)
     if gate.norm is not None:
-        x = x / np.sqrt((x**2).mean(axis=1, keepdims=True) + gate.norm_eps) * gate.norm / np.sqrt(x.shape[1])
+        x = x / np.sqrt((x**2).mean(axis=1, keepdims=True) + gate.norm_eps) * gate.norm / gate.over
     logits = x @ gate.weight.T * gate.sharpness
     if gate.linear_bias is not None:
         logits = logits + gate.linear_bias

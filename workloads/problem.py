@@ -6,7 +6,7 @@ Workloads make problems, targets put them on devices, implementations compute th
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,9 +20,11 @@ from workloads.sizes import Sizes
 from workloads.weights import Pinned, Quantised, Tiled, Weight
 
 __all__ = [
+    "ATTENTION",
     "DTYPE_BYTES",
     "ENTRY",
     "EXIT",
+    "RESIDUAL",
     "SHARED",
     "SLOTS",
     "SOURCE_NAMES",
@@ -39,15 +41,18 @@ __all__ = [
 SLOTS = 16
 """Slots in the ring of pinned inputs that a case cycles through."""
 
-SHARED, ENTRY, EXIT, ZERO, WHOLE = -1, -2, -3, -4, -5
+SHARED, ENTRY, EXIT, ZERO, WHOLE, RESIDUAL, ATTENTION = -1, -2, -3, -4, -5, -6, -7
 """Sources of contributions that are no local expert: the shared branch (or the one dense FFN), the way of own tokens into the
-routed experts and out of them, all identity experts of a token together, and a line that is not told apart further."""
+routed experts and out of them, all identity experts of a token together, a line that is not told apart further, and in a block
+the tokens themselves and their attention."""
 SOURCE_NAMES = {
     SHARED: "the shared expert",
     ENTRY: "the way into the experts",
     EXIT: "the way out of the experts",
     ZERO: "the identity experts",
     WHOLE: "the whole line",
+    RESIDUAL: "the residual",
+    ATTENTION: "the attention",
 }
 
 Lines = Mapping[str, np.ndarray] | None
@@ -94,6 +99,8 @@ class Expected:
     """[T, k] selected experts of every own token (a set per token)."""
     weights: np.ndarray | None = None
     """[T, k] their routing weights, in the order of `ids`."""
+    weighed: np.ndarray | None = None
+    """The tokens whose weights were computed; None: all."""
     lines: dict[str, np.ndarray] = field(default_factory=dict)
     """Output name → the line numbers that were computed."""
     values: dict[str, np.ndarray] = field(default_factory=dict)
@@ -130,6 +137,8 @@ class Problem:
     """Outputs that must equal the reference to the last bit."""
     norm_factor: float = 2.0
     """What the norm of a line that is not compared may differ by from what slot 0 predicts."""
+    ways: Mapping[str, frozenset[str]] | None = None
+    """Output → the weights that lead to it, which say what rounding may do to it; None: all of them to each."""
     unquantised: Callable[[Sequence[tuple[int, Lines]]], list[Expected]] | None = None
     """For a quantised case the references of the same work without weight and activation formats: shows the format's error."""
 
@@ -137,6 +146,10 @@ class Problem:
     def sums(self) -> list[str]:
         """The outputs that are sums of contributions, line by line."""
         return [name for name in self.outputs if name not in ("ids", "weights") and name not in self.exact]
+
+    def way(self, output: str | None) -> Set[str]:
+        """The weights that lead to an output; without one, all."""
+        return self.weights.keys() if output is None or self.ways is None else self.ways[output]
 
     @property
     def precision(self) -> Precision:

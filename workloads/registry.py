@@ -36,6 +36,7 @@ OWN_WORKLOADS = {
     "moe-layer": "workloads.moe_layer",
     "dense-ffn": "workloads.dense_ffn",
     "attention": "workloads.attention",
+    "block": "workloads.block",
 }
 OWN_IMPLEMENTATIONS = (
     "workloads.implementations.compiled",

@@ -45,6 +45,9 @@ CASES = (
     "attention+decode+c64/qwen3-30b-a3b/ep1/t2/fp32/none/latency",
     "attention+prefill+window/gpt-oss-20b/ep1/t200/fp32/none/latency",
     "attention+decode+c64/deepseek-v3/ep1/t2/fp32/none/latency",
+    "block+prefill/olmoe-1b-7b/ep8/t8/fp32/uniform/latency",
+    "block+decode+c64+window/gpt-oss-20b/ep8/t2/fp32/balanced/latency",
+    "block+decode+c64/deepseek-v3/ep64/t2/fp32/uniform/latency",
     "moe-layer/olmoe-1b-7b/ep8/t8/w-int4g32_a-bf16/balanced/latency",
 )
 HEAD = "# Golden values of the pinned inputs, written by seeds/golden/pin.py (make golden); seeds/README.md has the recipe.\n"

@@ -26,7 +26,17 @@ from workloads.registry import Implementation, implementations_of, workload_of
 from workloads.router import router_weights
 from workloads.weights import Pinned
 
-__all__ = ["Outputs", "case_of", "open_targets", "outputs_of", "problem_of", "reference_outputs", "tiny", "unsupported"]
+__all__ = [
+    "Outputs",
+    "case_of",
+    "named_weights",
+    "open_targets",
+    "outputs_of",
+    "problem_of",
+    "reference_outputs",
+    "tiny",
+    "unsupported",
+]
 
 TOKENS = 24
 HIDDEN, INNER, LATENT, ZERO = 64, 24, 32, 8
@@ -122,7 +132,7 @@ def tiny(about: Model) -> Model:
 
 def problem_of(family: Family, about: Model, theirs: Reference) -> Problem:
     """Our problem with their weights and tokens. Raises AssertionError unless they hold what ours holds."""
-    named = _named(theirs.state)
+    named = named_weights(theirs.state)
     planted = gate_of(about, seed=0)
     terms = {ours: _maybe(named, name) for ours, name in TERMS.items()}
     gate = replace(planted, weight=_array(named["gate"]), **terms)
@@ -141,7 +151,7 @@ def problem_of(family: Family, about: Model, theirs: Reference) -> Problem:
     return layer_problem(case_of(about.id, family.variant), about, made, held)
 
 
-def _named(state: State) -> State:
+def named_weights(state: State) -> State:
     """A module's state by our names; all of it, or AssertionError."""
     state = _gathered(state)
     named = {ours: state.pop(name) for ours, names in NAMES.items() for name in names if name in state}

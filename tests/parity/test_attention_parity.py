@@ -88,7 +88,7 @@ class Theirs:
         self.modeling = __import__(
             f"transformers.models.{subject.module}.modeling_{subject.module}", fromlist=["modeling"]
         )
-        self.config = getattr(transformers, f"{subject.family}Config")(**_config(subject))
+        self.config = getattr(transformers, f"{subject.family}Config")(**attention_config(subject))
         self.config._attn_implementation = "eager"
         torch.manual_seed(3)
         self.attention = getattr(self.modeling, f"{subject.family}Attention")(self.config, layer_idx=subject.number)
@@ -111,7 +111,7 @@ class Theirs:
             return self.attention(x, tables, mask, past_key_values=past)[0]
 
 
-def _config(subject: Subject) -> dict[str, Any]:
+def attention_config(subject: Subject) -> dict[str, Any]:
     mixer = subject.mixer
     known = {"hidden_size": HIDDEN, "num_attention_heads": mixer.heads, "num_hidden_layers": 2}
     known |= {"max_position_embeddings": 4096, "rope_parameters": {"rope_type": "default"} | subject.rope}
@@ -150,7 +150,7 @@ def ours(subject: Subject, theirs: Theirs, own: torch.Tensor, before: Any, decod
         patch.setattr("workloads.attention.model", lambda name: about)
         problem = workload_of("attention").problem(Case.parse(text))
     named = dict(theirs.attention.named_parameters())
-    given = (_of_mla if mixer.kind == "mla" else _of_gqa)(mixer, named)
+    given = attention_weights(mixer, named)
     if before is not None:
         given |= _caches(mixer, *before)
     weights: dict[str, Weight] = dict(problem.weights)
@@ -160,6 +160,11 @@ def ours(subject: Subject, theirs: Theirs, own: torch.Tensor, before: Any, decod
     assert {name for name in weights if name not in given} == {"rope_cos", "rope_sin"}
     ring = [{"tokens": own.numpy()} for _ in problem.ring]
     return dataclasses.replace(problem, weights=weights, ring=ring)
+
+
+def attention_weights(mixer: Attention, named: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The module's parameters by our names."""
+    return (_of_mla if mixer.kind == "mla" else _of_gqa)(mixer, named)
 
 
 def _of_gqa(mixer: Attention, named: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from tests.parity.families import Family, State
 from workloads.dims import Model
 
-__all__ = ["KEYS", "VOCABULARY", "Reference", "default_of", "reference"]
+__all__ = ["KEYS", "VOCABULARY", "Reference", "common_config", "default_of", "reference"]
 
 VOCABULARY = 50
 KEYS = {
@@ -124,12 +124,12 @@ def _configuration(family: Family) -> Any:
 
 def _build(family: Family, about: Model) -> nn.Module:
     modeling = importlib.import_module(f"transformers.models.{family.module}.modeling_{family.module}")
-    config = _configuration(family)(**_common(about) | family.settings(about))
+    config = _configuration(family)(**common_config(about) | family.settings(about))
     config._experts_implementation = "eager"
     return family.build(modeling, config)
 
 
-def _common(about: Model) -> dict[str, Any]:
+def common_config(about: Model) -> dict[str, Any]:
     """A layer's keys under every name that configurations have for them; each takes those that it knows.
 
     A name that is not read does no harm: shapes, ids, weights and outputs are compared, so a key that did not arrive shows.

@@ -13,15 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from workloads.case import Case
 from workloads.implementations.grouped import lacks_grouped_mm, torch_static
-from workloads.moe_layer import build_torch_layer
+from workloads.implementations.registering import torch_way
 from workloads.problem import Problem
-from workloads.registry import Built, TargetFacts, implementation
-from workloads.routed_experts import build_torch_experts
+from workloads.registry import Built, TargetFacts
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["build", "build_experts"]
+__all__: list[str] = []
 
 
 def _unsuited(case: Case, facts: TargetFacts) -> str | None:
@@ -36,18 +35,6 @@ def _cannot(case: Case, facts: TargetFacts) -> str | None:
     if facts.device_type == "cpu" and shutil.which("g++") is None and shutil.which("clang++") is None:
         return "torch.compile needs a C++ compiler here: install g++"
     return lacks_grouped_mm(case, facts)
-
-
-@implementation("moe-layer", "torch", "compiled", division="closed", unsuited=_unsuited, cannot=_cannot)
-def build(problem: Problem, on: Any) -> Built:
-    """The whole layer as one compiled function of a slot's inputs and weights."""
-    return _compiled(lambda resident: build_torch_layer(problem, resident, torch_static), on)
-
-
-@implementation("experts", "torch", "compiled", division="closed", unsuited=_unsuited, cannot=_cannot)
-def build_experts(problem: Problem, on: Any) -> Built:
-    """The same on rows that are already routed."""
-    return _compiled(lambda resident: build_torch_experts(problem, resident, torch_static), on)
 
 
 class _OneSlot:
@@ -70,7 +57,8 @@ class _OneSlot:
         return self._weights
 
 
-def _compiled(make: Callable[[Any], Built], on: Any) -> Built:
+def _compiled(make: Callable[[Any], Built], on: Any, problem: Problem) -> Built:
+    """The workload as one compiled function of a slot's inputs and weights."""
     import torch
 
     place = _OneSlot(on)
@@ -84,3 +72,6 @@ def _compiled(make: Callable[[Any], Built], on: Any) -> Built:
     begin = time.perf_counter_ns()
     call(0)
     return replace(plain, call=call, compile_ns=time.perf_counter_ns() - begin)
+
+
+torch_way("compiled", torch_static, around=_compiled, unsuited=_unsuited, cannot=_cannot)

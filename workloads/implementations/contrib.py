@@ -15,16 +15,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workloads.case import Case
+from workloads.implementations.registering import onnx_way
 from workloads.models import Model, model
-from workloads.moe_layer import build_onnx_layer
-from workloads.registry import TargetFacts, implementation
-from workloads.routed_experts import build_onnx_experts
-from workloads.sizes import Sizes
+from workloads.registry import TargetFacts
 
 if TYPE_CHECKING:
     from workloads.backends.onnx_ops import Graph
 
-__all__ = ["build", "build_experts", "onnx_contrib"]
+__all__ = ["onnx_contrib"]
 
 DOMAIN = "com.microsoft"
 NEVER = -1e30
@@ -53,18 +51,6 @@ def _cannot(case: Case, facts: TargetFacts) -> str | None:
     if case.ep > 1 or about.zero_experts:
         return "com.microsoft.MoE runs k experts for every row: for whole layers"
     return None
-
-
-@implementation("moe-layer", "onnxruntime", "contrib", division="closed", cannot=_cannot)
-def build(about: Model, sizes: Sizes, graph: Graph) -> None:
-    """The layer with one fused node."""
-    build_onnx_layer(about, sizes, graph, onnx_contrib)
-
-
-@implementation("experts", "onnxruntime", "contrib", division="closed", cannot=_cannot)
-def build_experts(about: Model, sizes: Sizes, graph: Graph) -> None:
-    """The same on rows that are already routed."""
-    build_onnx_experts(about, sizes, graph, onnx_contrib)
 
 
 def onnx_contrib(graph: Graph, x: str, ids: str, shares: str | None, sizes: Any, about: Model) -> str:
@@ -102,3 +88,6 @@ def _logits(graph: Graph, ids: str, shares: str | None, experts: int) -> str:
     return graph.node(
         "ReduceMax", graph.node("Where", hits, given, graph.scalar(NEVER)), graph.constant([1]), keepdims=0
     )
+
+
+onnx_way("contrib", onnx_contrib, cannot=_cannot)

@@ -12,16 +12,14 @@ import numpy as np
 
 from workloads.case import Case
 from workloads.experts import onnx_ffn, onnx_finish
+from workloads.implementations.registering import onnx_way
 from workloads.models import Model
-from workloads.moe_layer import build_onnx_layer
-from workloads.registry import TargetFacts, implementation
-from workloads.routed_experts import build_onnx_experts
-from workloads.sizes import Sizes
+from workloads.registry import TargetFacts
 
 if TYPE_CHECKING:
     from workloads.backends.onnx_ops import Graph
 
-__all__ = ["build", "build_experts", "onnx_dense"]
+__all__ = ["onnx_dense"]
 
 COMPILING = ("cann", "tensorrt", "nvtensorrtrtx", "qnn", "coreml")
 
@@ -30,18 +28,6 @@ def _unsuited(case: Case, facts: TargetFacts) -> str | None:
     if facts.device_type in COMPILING:
         return None
     return "it computes every expert on every row, for providers that compile static shapes"
-
-
-@implementation("moe-layer", "onnxruntime", "dense", division="closed", unsuited=_unsuited)
-def build(about: Model, sizes: Sizes, graph: Graph) -> None:
-    """The layer with every expert on every row."""
-    build_onnx_layer(about, sizes, graph, onnx_dense)
-
-
-@implementation("experts", "onnxruntime", "dense", division="closed", unsuited=_unsuited)
-def build_experts(about: Model, sizes: Sizes, graph: Graph) -> None:
-    """The same on rows that are already routed."""
-    build_onnx_experts(about, sizes, graph, onnx_dense)
 
 
 def onnx_dense(graph: Graph, x: str, ids: str, shares: str | None, sizes: Any, model: Model) -> str:
@@ -59,3 +45,6 @@ def onnx_dense(graph: Graph, x: str, ids: str, shares: str | None, sizes: Any, m
         part = graph.node("Mul", done, weight)
         total = graph.node("Add", total, part) if total else part
     return total
+
+
+onnx_way("dense", onnx_dense, unsuited=_unsuited)

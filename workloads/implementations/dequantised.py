@@ -6,21 +6,21 @@ decoded matrix to memory first: it is asked for by name, and never stands for wh
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from workloads.case import Case
 from workloads.dense_ffn import build_torch as build_dense
 from workloads.experts import torch_sorted
 from workloads.formats import Precision, quantised
-from workloads.moe_layer import build_torch_layer
+from workloads.implementations.registering import FORMATS, torch_way
 from workloads.problem import Problem
 from workloads.registry import Built, TargetFacts, implementation
-from workloads.routed_experts import build_torch_experts
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["build_experts", "build_ffn", "build_layer"]
+__all__ = ["build_ffn"]
 
 
 def _cannot(case: Case, facts: TargetFacts) -> str | None:
@@ -29,22 +29,6 @@ def _cannot(case: Case, facts: TargetFacts) -> str | None:
 
 def _unsuited(case: Case, facts: TargetFacts) -> str | None:
     return "decodes the weights at every call and then multiplies: ask for it by name"
-
-
-@implementation("moe-layer", "torch", "dequantised", division="closed", unsuited=_unsuited, cannot=_cannot)
-def build_layer(problem: Problem, on: Any) -> Built:
-    """Sort by expert; one decoding and one matmul a projection of each expert."""
-    from workloads.backends.torch_formats import with_stacks
-
-    return build_torch_layer(problem, with_stacks(on, _decoded), torch_sorted)
-
-
-@implementation("experts", "torch", "dequantised", division="closed", unsuited=_unsuited, cannot=_cannot)
-def build_experts(problem: Problem, on: Any) -> Built:
-    """The same on rows that are already routed."""
-    from workloads.backends.torch_formats import with_stacks
-
-    return build_torch_experts(problem, with_stacks(on, _decoded), torch_sorted)
 
 
 @implementation("dense-ffn", "torch", "dequantised", division="closed", unsuited=_unsuited, cannot=_cannot)
@@ -67,3 +51,12 @@ def _decoded(codes: Tensor, scales: Tensor, precision: Precision) -> Any:
         return functional.linear(rounded(x, activations), decode(codes, scales, form, x.dtype))
 
     return product
+
+
+def _around(build: Callable[[Any], Built], on: Any, problem: Problem) -> Built:
+    from workloads.backends.torch_formats import with_stacks
+
+    return build(with_stacks(on, _decoded))
+
+
+torch_way("dequantised", torch_sorted, around=_around, workloads=FORMATS, unsuited=_unsuited, cannot=_cannot)

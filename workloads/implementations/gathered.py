@@ -12,16 +12,14 @@ import numpy as np
 from workloads.activations import activation_of
 from workloads.case import Case
 from workloads.experts import onnx_finish
+from workloads.implementations.registering import onnx_way
 from workloads.models import Model
-from workloads.moe_layer import build_onnx_layer
-from workloads.registry import TargetFacts, implementation
-from workloads.routed_experts import build_onnx_experts
-from workloads.sizes import Sizes
+from workloads.registry import TargetFacts
 
 if TYPE_CHECKING:
     from workloads.backends.onnx_ops import Graph
 
-__all__ = ["build", "build_experts", "onnx_gathered"]
+__all__ = ["onnx_gathered"]
 
 FEW = 16
 """Most own tokens a call: beyond, copies of the weights outweigh everything (128 tokens took 30 times `sorted`'s time)."""
@@ -33,18 +31,6 @@ def _unsuited(case: Case, facts: TargetFacts) -> str | None:
     if facts.device_type == "cpu":
         return "on CPUs copying the chosen experts' weights takes longer than sorting"
     return None
-
-
-@implementation("moe-layer", "onnxruntime", "gathered", division="closed", unsuited=_unsuited)
-def build(about: Model, sizes: Sizes, graph: Graph) -> None:
-    """The layer with gathered weights."""
-    build_onnx_layer(about, sizes, graph, onnx_gathered)
-
-
-@implementation("experts", "onnxruntime", "gathered", division="closed", unsuited=_unsuited)
-def build_experts(about: Model, sizes: Sizes, graph: Graph) -> None:
-    """The same on rows that are already routed."""
-    build_onnx_experts(about, sizes, graph, onnx_gathered)
 
 
 def onnx_gathered(graph: Graph, x: str, ids: str, shares: str | None, sizes: Any, model: Model) -> str:
@@ -87,3 +73,6 @@ def _biased(graph: Graph, x: str, name: str, width: int, expert: str, sizes: Any
         return x
     whole = graph.weight(name, (sizes.local_experts, width), transposed=False)
     return graph.node("Add", x, graph.node("Gather", whole, expert, axis=0))
+
+
+onnx_way("gathered", onnx_gathered, unsuited=_unsuited)

@@ -5,17 +5,17 @@ launching kernels takes longer than running them. Never run by this project: it 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 from workloads.case import Case
 from workloads.implementations.grouped import lacks_grouped_mm, torch_static
-from workloads.moe_layer import build_torch_layer
+from workloads.implementations.registering import torch_way
 from workloads.problem import Problem
-from workloads.registry import Built, TargetFacts, implementation
-from workloads.routed_experts import build_torch_experts
+from workloads.registry import Built, TargetFacts
 
-__all__ = ["build", "build_experts"]
+__all__: list[str] = []
 
 CLASSES = {"cuda": "CUDAGraph", "npu": "NPUGraph"}
 FEW = 512
@@ -36,22 +36,12 @@ def _unsuited(case: Case, facts: TargetFacts) -> str | None:
     return f"graphs save launches: for at most {FEW} tokens" if case.tokens > FEW else None
 
 
-@implementation("moe-layer", "torch", "graph", division="closed", unsuited=_unsuited, cannot=_cannot)
-def build(problem: Problem, on: Any) -> Built:
-    """The whole layer as one graph a slot."""
-    return _captured(build_torch_layer(problem, on, torch_static), on, len(problem.ring))
-
-
-@implementation("experts", "torch", "graph", division="closed", unsuited=_unsuited, cannot=_cannot)
-def build_experts(problem: Problem, on: Any) -> Built:
-    """The same on rows that are already routed."""
-    return _captured(build_torch_experts(problem, on, torch_static), on, len(problem.ring))
-
-
-def _captured(plain: Built, on: Any, slots: int) -> Built:
-    """Replays read the slot's inputs where they lie, so that what is written there later is what they compute on."""
+def _captured(make: Callable[[Any], Built], on: Any, problem: Problem) -> Built:
+    """The workload as one graph a slot. Replays read the slot's inputs where they lie: what is written there later is what they
+    compute on."""
     import torch
 
+    plain, slots = make(on), len(problem.ring)
     module = getattr(torch, on.device.type)
     begin = time.perf_counter_ns()
     side = module.Stream()
@@ -73,3 +63,6 @@ def _captured(plain: Built, on: Any, slots: int) -> Built:
         return outputs[slot]
 
     return replace(plain, call=call, compile_ns=time.perf_counter_ns() - begin)
+
+
+torch_way("graph", torch_static, around=_captured, unsuited=_unsuited, cannot=_cannot)

@@ -10,15 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from workloads.case import Case
 from workloads.experts import combine
-from workloads.moe_layer import build_torch_layer
-from workloads.problem import Problem
-from workloads.registry import Built, TargetFacts, implementation
-from workloads.routed_experts import build_torch_experts
+from workloads.implementations.registering import torch_way
+from workloads.registry import TargetFacts
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["build", "build_experts", "lacks_grouped_mm", "torch_grouped", "torch_static"]
+__all__ = ["lacks_grouped_mm", "torch_grouped", "torch_static"]
 
 
 def lacks_grouped_mm(case: Case, facts: TargetFacts) -> str | None:
@@ -26,18 +24,6 @@ def lacks_grouped_mm(case: Case, facts: TargetFacts) -> str | None:
     if "grouped_mm" not in facts.features:
         return "this torch has no grouped_mm for this device: torch 2.10 or newer has"
     return None
-
-
-@implementation("moe-layer", "torch", "grouped", division="closed", unsuited=lacks_grouped_mm)
-def build(problem: Problem, on: Any) -> Built:
-    """Sort by expert, two grouped matmuls, back in order, weighted, summed."""
-    return build_torch_layer(problem, on, torch_grouped)
-
-
-@implementation("experts", "torch", "grouped", division="closed", unsuited=lacks_grouped_mm)
-def build_experts(problem: Problem, on: Any) -> Built:
-    """The same on rows that are already routed."""
-    return build_torch_experts(problem, on, torch_grouped)
 
 
 def torch_grouped(x: Tensor, ids: Tensor, shares: Tensor, weights: dict[str, Tensor], act: Any) -> Tensor:
@@ -88,3 +74,6 @@ def torch_static(x: Tensor, ids: Tensor, shares: Tensor, weights: dict[str, Tens
         done = done + weights["experts_out_bias"][expert]
     done = act.finish(done, weights).masked_fill((bucket == experts).unsqueeze(1), 0.0)
     return combine(done, order, shares, ids.shape)
+
+
+torch_way("grouped", torch_grouped, unsuited=lacks_grouped_mm)

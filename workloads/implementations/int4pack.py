@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from workloads.case import Case
 from workloads.dense_ffn import build_torch as build_dense
 from workloads.experts import torch_sorted
 from workloads.formats import Precision, quantised
-from workloads.moe_layer import build_torch_layer
+from workloads.implementations.registering import FORMATS, torch_way
 from workloads.problem import Problem
 from workloads.registry import Built, TargetFacts, implementation
-from workloads.routed_experts import build_torch_experts
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["build_experts", "build_ffn", "build_layer"]
+__all__ = ["build_ffn"]
 
 
 def _cannot(case: Case, facts: TargetFacts) -> str | None:
@@ -32,22 +32,6 @@ def _unsuited(case: Case, facts: TargetFacts) -> str | None:
     if not case.dtype.endswith("_a-bf16"):
         return "torch's int4 kernel for CPUs is a plain loop but for bf16 activations: ask for it by name"
     return None
-
-
-@implementation("moe-layer", "torch", "int4pack", division="closed", unsuited=_unsuited, cannot=_cannot)
-def build_layer(problem: Problem, on: Any) -> Built:
-    """Sort by expert; the int4 product for each projection of each expert."""
-    from workloads.backends.torch_formats import with_stacks
-
-    return build_torch_layer(problem, with_stacks(on, _packed), torch_sorted)
-
-
-@implementation("experts", "torch", "int4pack", division="closed", unsuited=_unsuited, cannot=_cannot)
-def build_experts(problem: Problem, on: Any) -> Built:
-    """The same on rows that are already routed."""
-    from workloads.backends.torch_formats import with_stacks
-
-    return build_torch_experts(problem, with_stacks(on, _packed), torch_sorted)
 
 
 @implementation("dense-ffn", "torch", "int4pack", division="closed", unsuited=_unsuited, cannot=_cannot)
@@ -74,3 +58,12 @@ def _packed(codes: Tensor, scales: Tensor, precision: Precision) -> Any:
         return torch.ops.aten._weight_int4pack_mm_for_cpu(x.contiguous(), packed, group, scaled)
 
     return product
+
+
+def _around(build: Callable[[Any], Built], on: Any, problem: Problem) -> Built:
+    from workloads.backends.torch_formats import with_stacks
+
+    return build(with_stacks(on, _packed))
+
+
+torch_way("int4pack", torch_sorted, around=_around, workloads=FORMATS, unsuited=_unsuited, cannot=_cannot)

@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING
 
 from workloads.case import Case
 from workloads.dense_ffn import build_onnx as build_dense
+from workloads.experts import onnx_sorted
 from workloads.formats import quantised
+from workloads.implementations.registering import FORMATS, onnx_way
 from workloads.models import Model
-from workloads.moe_layer import build_onnx as build_sorted
 from workloads.registry import TargetFacts, implementation
-from workloads.routed_experts import build_onnx as build_rows
 from workloads.sizes import Sizes
 
 if TYPE_CHECKING:
     from workloads.backends.onnx_ops import Graph
 
-__all__ = ["build_experts", "build_ffn", "build_layer"]
+__all__ = ["build_ffn"]
 
 
 def _cannot(case: Case, facts: TargetFacts) -> str | None:
@@ -30,19 +30,11 @@ def _cannot(case: Case, facts: TargetFacts) -> str | None:
     return None
 
 
-@implementation("moe-layer", "onnxruntime", "nbits", division="closed", cannot=_cannot)
-def build_layer(about: Model, sizes: Sizes, graph: Graph) -> None:
-    """The sorted layer; its graph multiplies in the weight format that it was made with."""
-    build_sorted(about, sizes, graph)
-
-
-@implementation("experts", "onnxruntime", "nbits", division="closed", cannot=_cannot)
-def build_experts(about: Model, sizes: Sizes, graph: Graph) -> None:
-    """The sorted experts likewise."""
-    build_rows(about, sizes, graph)
-
-
 @implementation("dense-ffn", "onnxruntime", "nbits", division="closed", cannot=_cannot)
 def build_ffn(about: Model, sizes: Sizes, graph: Graph) -> None:
     """The plain FFN likewise."""
     build_dense(about, sizes, graph)
+
+
+# The graph multiplies in the weight format that it was made with, so these are the sorted experts.
+onnx_way("nbits", onnx_sorted, workloads=FORMATS, cannot=_cannot)

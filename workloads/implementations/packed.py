@@ -16,16 +16,15 @@ from typing import TYPE_CHECKING, Any
 from workloads.case import Case
 from workloads.dense_ffn import build_torch as build_dense
 from workloads.experts import linear, sort_by_expert
-from workloads.moe_layer import build_torch_layer
+from workloads.implementations.registering import torch_way
 from workloads.problem import Problem
 from workloads.registry import Built, TargetFacts, implementation
-from workloads.routed_experts import build_torch_experts
 from workloads.weights import QUANTISED_STACKS
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["build", "build_dense_ffn", "build_experts", "packed_weights", "torch_packed"]
+__all__ = ["build_dense_ffn", "packed_weights", "torch_packed"]
 
 FEW = (1, 2, 3, 4, 6, 8)
 """Row counts tried, in order, until the packed product is the faster one."""
@@ -40,18 +39,6 @@ def _cannot(case: Case, facts: TargetFacts) -> str | None:
     if f"packed_{case.dtype}" not in facts.features:
         return f"this torch has no packed {case.dtype} product for this CPU"
     return None
-
-
-@implementation("moe-layer", "torch", "packed", division="closed", cannot=_cannot, more_memory=1.0)
-def build(problem: Problem, on: Any) -> Built:
-    """Sort by expert, one packed product an expert and projection, one activation over all rows."""
-    return build_torch_layer(problem, _Packed(on), torch_packed)
-
-
-@implementation("experts", "torch", "packed", division="closed", cannot=_cannot, more_memory=1.0)
-def build_experts(problem: Problem, on: Any) -> Built:
-    """The same on rows that are already routed."""
-    return build_torch_experts(problem, _Packed(on), torch_packed)
 
 
 @implementation("dense-ffn", "torch", "packed", division="closed", cannot=_cannot, more_memory=1.0)
@@ -116,6 +103,7 @@ class _Packed:
 
     def __init__(self, on: Any) -> None:
         self.inputs: Callable[[int], dict[str, Tensor]] = on.inputs
+        self.device = on.device
         few: dict[str, int] = {}
         self._copies = [packed_weights(on.weights(copy), few) for copy in range(on.copies)]
 
@@ -163,3 +151,12 @@ def _ns(product: Callable[..., Tensor], x: Tensor, matrices: list[Tensor]) -> in
     for matrix in matrices:
         product(x, matrix)
     return time.perf_counter_ns() - begin
+
+
+torch_way(
+    "packed",
+    torch_packed,
+    around=lambda build, on, problem: build(_Packed(on)),
+    cannot=_cannot,
+    more_memory=1.0,
+)

@@ -1,0 +1,75 @@
+"""Registers one way of running the experts for every workload that runs experts: layers, blocks, and rows already routed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+from workloads.block import build_onnx_block, build_torch_block
+from workloads.case import Case
+from workloads.experts import OnnxExperts
+from workloads.moe_layer import build_onnx_layer, build_torch_layer
+from workloads.problem import Problem
+from workloads.registry import Built, TargetFacts, implementation
+from workloads.routed_experts import build_onnx_experts, build_torch_experts
+
+__all__ = ["FORMATS", "onnx_way", "torch_way"]
+
+TORCH: dict[str, Callable[..., Built]] = {
+    "moe-layer": build_torch_layer,
+    "experts": build_torch_experts,
+    "block": build_torch_block,
+}
+ONNX: dict[str, Callable[..., None]] = {
+    "moe-layer": build_onnx_layer,
+    "experts": build_onnx_experts,
+    "block": build_onnx_block,
+}
+FORMATS = ("moe-layer", "experts")
+"""Workloads whose experts' weights can have a format of their own."""
+Why = Callable[[Case, TargetFacts], str | None]
+Build = Callable[[Any], Built]
+"""Builds a workload on what a target offers: its inputs and weights."""
+
+
+def torch_way(
+    name: str,
+    experts: Any,
+    around: Callable[[Build, Any, Problem], Built] = lambda build, on, problem: build(on),
+    workloads: Sequence[str] = tuple(TORCH),
+    **about: Any,
+) -> None:
+    """`experts(x, ids, shares, weights, act) -> [R, W]` as the closed implementation `name` of these workloads.
+
+    `around(build, on, problem)` may build on something else than `on`, or change what was built.
+    """
+    for workload in workloads:
+        build = partial(_build_torch, TORCH[workload], experts, around)
+        implementation(workload, "torch", name, division="closed", **_told(workload, about))(build)
+
+
+def _build_torch(plain: Callable[..., Built], experts: Any, around: Any, problem: Problem, on: Any) -> Built:
+    made: Built = around(lambda resident: plain(problem, resident, experts), on, problem)
+    return made
+
+
+def onnx_way(name: str, experts: OnnxExperts, workloads: Sequence[str] = tuple(ONNX), **about: Any) -> None:
+    """The same as nodes: `experts(graph, x, ids, shares, sizes, model) -> [R, W]`."""
+    for workload in workloads:
+        build = partial(ONNX[workload], experts=experts)
+        implementation(workload, "onnxruntime", name, division="closed", **_told(workload, about))(build)
+
+
+def _told(workload: str, about: dict[str, Any]) -> dict[str, Any]:
+    """What a registration says, and that the block of a dense model has no experts to run in one way or another."""
+    if workload != "block":
+        return about
+    unsuited: Why | None = about.get("unsuited")
+
+    def with_dense(case: Case, facts: TargetFacts) -> str | None:
+        if case.routing == "none":
+            return "a dense model has no experts"
+        return unsuited(case, facts) if unsuited else None
+
+    return about | {"unsuited": with_dense}
