@@ -46,14 +46,16 @@ class Overdue(Exception):
 
 
 class CodeFolder:
-    """A temporary folder: links to our rooms (all that a worker sees of us), a scratch folder, the workers' output."""
+    """A temporary folder: links to our rooms (all that a worker sees of us), a scratch folder, what workers keep for each other
+    (`workloads.kept`), the workers' output."""
 
     def __init__(self) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="moemark-"))
         self.code = self._folder / "code"
         self.scratch = self._folder / "scratch"
-        self.code.mkdir()
-        self.scratch.mkdir()
+        self.kept = self._folder / "kept"
+        for folder in (self.code, self.scratch, self.kept):
+            folder.mkdir()
         source = Path(__file__).resolve().parent.parent
         for room in OWN_ROOMS:
             (self.code / room).symlink_to(source / room, target_is_directory=True)

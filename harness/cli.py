@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from results.exporting import FORMATS
+
 if TYPE_CHECKING:
     from results.store import RunFile
 
@@ -299,6 +301,36 @@ def report(
     if as_json:
         return printing.print_json("reports", [{"path": str(path)}])
     print(f"report: {path}", file=sys.stderr)
+
+
+@app.command()
+def export(
+    run_path: Annotated[Path, typer.Argument(metavar="RUN", help="A run file (.jsonl).")],
+    format_: Annotated[str, typer.Option("--format", metavar="FORMAT", help=f"One of {', '.join(FORMATS)}.")],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="The file to write; else standard output.")
+    ] = None,
+) -> None:
+    """A run in the format of another tool."""
+    from results import exporting
+    from results.store import read
+    from workloads.case import UserError
+
+    chosen = exporting.format_named(format_)
+    if output is None and chosen.binary and sys.stdout.isatty():
+        raise UserError(f"{format_} is no text for a terminal: name a file with -o")
+    run_file = _warned(read(run_path))
+    if output is None:
+        sys.stdout.buffer.write(exporting.export(run_file, format_))
+    else:
+        print(f"export: {exporting.write_export(run_file, format_, output)}", file=sys.stderr)
+    missing = exporting.left_out(run_file, format_)
+    if missing:
+        count = f"{missing} of {len(run_file.measurements)} measurements"
+        print(
+            f"moemark: {count} have no time and no place in {format_} (junit, csv and markdown show them)",
+            file=sys.stderr,
+        )
 
 
 @app.command()

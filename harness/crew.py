@@ -163,7 +163,9 @@ class Crew:
     def _start(self, name: str) -> None:
         worker = self._workers[name] = WorkerProcess(self._targets[name], self._folder, self._options.shared_host)
         typed = self._targets[name].typed
-        worker.send({"op": "hello", "target": typed, "recorded": name, "cases": self._cases})
+        worker.send(
+            {"op": "hello", "target": typed, "recorded": name, "cases": self._cases, "kept": str(self._folder.kept)}
+        )
 
     def _greeting(self, name: str) -> Offer:
         worker = self._workers[name]

@@ -11,10 +11,11 @@ from __future__ import annotations
 import math
 import os
 import random
+import secrets
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from harness.channel import CodeFolder, Died, Overdue, WorkerProcess
@@ -24,7 +25,7 @@ from harness.locks import hold_devices
 from harness.surroundings import refuse_disturbers
 from harness.targets import TargetName
 from results.compare import Margins
-from results.duels import CaseDecision, decide, look_plan, settled
+from results.duels import CaseDecision, confirmed, decide, look_plan, settled
 from results.pairs import LEAST_TURNS, Centre, centre_of
 from workloads.case import Case, UserError
 from workloads.problem import SLOTS
@@ -61,6 +62,8 @@ class DuelOptions:
     rounds: int = 5
     seed: int = 0
     second_look: bool = True
+    stop_early: bool = True
+    """Whether a case that is decided is left alone; if not, its turns go on to the last round, and change no decision."""
     prepare_timeout_s: float = 900.0
     timeout_s: float = 120.0
 
@@ -185,7 +188,7 @@ class _Corner:
         try:
             for side, worker in zip(sides, self._workers, strict=True):
                 names = {"target": side.target.typed, "recorded": side.target.recorded}
-                worker.send({"op": "hello", **names, "cases": list(cases)})
+                worker.send({"op": "hello", **names, "cases": list(cases), "kept": str(folder.kept)})
             self.hello = [self._greeting(number) for number in (0, 1)]
         except BaseException:
             self.kill()
@@ -249,6 +252,7 @@ class _Ring:
         self._options = options
         self._say = say
         self._random = random.Random(options.seed)
+        self._check_seed = secrets.randbits(32)
         self.sampling_ns = 0
         self.describe: dict[str, Any] = {}
 
@@ -263,14 +267,14 @@ class _Ring:
         """Round after round until every case is decided or the rounds are over."""
         plan = look_plan(len(contests), self._options.rounds)
         for number in range(1, self._options.rounds + 1):
-            self._round([contest for contest in contests if contest.open])
+            self._round([c for c in contests if c.open or (c.failure is None and not self._options.stop_early)])
             if number in plan:
                 decide([_Evidence.of(c) for c in contests if c.failure is None], plan, number, self._options.margins)
             left = sum(contest.open for contest in contests)
             self._say(
                 f"round {number} of {self._options.rounds}: {len(contests) - left} of {len(contests)} cases decided"
             )
-            if not left:
+            if not left and self._options.stop_early:
                 return
 
     def again(self, contests: list[Contest], decisions: list[CaseDecision]) -> list[CaseDecision]:
@@ -284,7 +288,7 @@ class _Ring:
         second = {contest.case.id: _decided(contest) for contest in fresh}
         for contest, more in zip(flagged, fresh, strict=True):
             contest.pairs += more.pairs
-        return [_confirmed(one, second.get(one.case)) for one in decisions]
+        return [confirmed(one, second.get(one.case)) for one in decisions]
 
     def _round(self, contests: list[Contest]) -> None:
         waiting = self._random.sample(contests, len(contests))
@@ -303,6 +307,7 @@ class _Ring:
         """One process pair's turns of a case, checked before and after."""
         options = self._options
         wanted = {"op": "open", "case": contest.case.id, "budget_s": options.budget_s / options.rounds}
+        wanted["check_seed"] = self._check_seed
         opened = [{**wanted, "implementation": name} for name in contest.implementations]
         corner.both(*opened, timeout_s=options.prepare_timeout_s)
         plan = _TurnPlan.of([corner.one(number, {"op": "warm"}) for number in (0, 1)])
@@ -322,13 +327,6 @@ class _Ring:
         order = self._random.sample((0, 1), 2)
         found = {number: corner.one(number, request)["ns"] for number in order}
         return Turn(self._sides[order[0]].letter, found[0], found[1])
-
-
-def _confirmed(first: CaseDecision, second: CaseDecision | None) -> CaseDecision:
-    if second is None or second.verdict == first.verdict:
-        return first
-    said = second.reason if second.verdict == "not comparable" else f"a second look says {second.verdict}"
-    return replace(first, verdict="unsure", reason=said)
 
 
 @dataclass(frozen=True)
@@ -361,7 +359,9 @@ class _Evidence:
 
     @classmethod
     def of(cls, contest: Contest) -> _Evidence:
-        return cls(contest, contest.centres)
+        """What has been decided stays as it was decided on, whatever turns came later."""
+        seen = contest.decision.pairs if contest.decision else None
+        return cls(contest, contest.centres[:seen])
 
     @property
     def case(self) -> str:

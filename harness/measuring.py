@@ -9,7 +9,7 @@ import datetime
 import os
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -20,8 +20,9 @@ from harness.targets import OutOfMemory, Prepared, Target, Unsupported
 from results.record import Check, Cost, Measurement, Skew, Turn
 from workloads.case import Case
 from workloads.checking import Checker, WrongAnswer
+from workloads.kept import kept
 from workloads.models import model
-from workloads.problem import SLOTS, Problem
+from workloads.problem import SLOTS, Expected, Lines, Problem
 from workloads.registry import Implementation, implementations_of, workload_of
 
 __all__ = ["Attempt", "Bench", "Request", "measure", "one_line"]
@@ -40,6 +41,8 @@ class Request:
     implementation: str
     precision: float
     budget_s: float
+    check_seed: int | None = None
+    """Draws the lines of the final check where several processes have agreed on it; None: one is drawn after timing."""
 
 
 class TooBig(Exception):
@@ -130,7 +133,7 @@ class Attempt:
         _refuse(case, target, self._implementation)
         _refuse_vast_inputs(case)
         self._tell({"event": "phase", "phase": "inputs"})
-        problem = self._bench.problem(case)
+        problem = _keeping(self._bench.problem(case), drawn=self._request.check_seed is not None)
         self.fields |= _of_problem(problem)
         copies = target.copies_for(problem)
         self._preflight(problem, copies)
@@ -214,7 +217,9 @@ class Attempt:
         prepared.poison(handles)
         handles.clear()
         prepared.rotate()
-        self._checker.after(lambda slot: prepared.fetch(_complete(prepared, (slot - 1) % SLOTS)), secrets.randbits(32))
+        agreed = self._request.check_seed
+        seed = secrets.randbits(32) if agreed is None else agreed
+        self._checker.after(lambda slot: prepared.fetch(_complete(prepared, (slot - 1) % SLOTS)), seed)
         self._after = True
         self._record_check(self._checker)
 
@@ -252,6 +257,24 @@ def one_line(error: BaseException, named: bool = True) -> str:
     if named or not text:
         text = f"{type(error).__name__}: {text}" if text else type(error).__name__
     return without_paths(text)[:1000]
+
+
+def _keeping(problem: Problem, drawn: bool) -> Problem:
+    """The problem with references that are computed once in all processes of a run: whole slots', and with `drawn` all."""
+    case, compute = problem.case, problem.references
+    label = (case.workload, case.variants, case.dtype, problem.model.id, problem.input_digest)
+
+    def references(requests: Sequence[tuple[int, Lines]]) -> list[Expected]:
+        if not drawn and any(lines is not None for _, lines in requests):
+            return compute(requests)
+        asked = tuple((slot, _asked(lines)) for slot, lines in requests)
+        return kept(("references", *label, asked), lambda: compute(requests))
+
+    return replace(problem, references=references)
+
+
+def _asked(lines: Lines) -> Any:
+    return None if lines is None else tuple((name, numbers.tobytes()) for name, numbers in sorted(lines.items()))
 
 
 def _complete(prepared: Prepared, slot: int) -> Any:

@@ -22,6 +22,7 @@ from harness.measuring import Bench, Request, measure, one_line
 from harness.targets import CannotRun, Target, TargetName, open_target
 from harness.turns import Turns
 from workloads.case import Case, UserError
+from workloads.kept import keep_in
 from workloads.registry import TargetFacts, implementations_of, workload_of
 
 __all__ = ["main"]
@@ -70,6 +71,7 @@ class _Worker:
         """Opens the target and says what it is and what it offers for each case; or why it cannot run."""
         if any("/tf32/" in case for case in request["cases"]):
             os.environ.pop("NVIDIA_TF32_OVERRIDE", None)  # forbids what these ask for; targets pin fp32 themselves
+        keep_in(request["kept"])
         try:
             target = open_target(TargetName.parse(request["target"]))
             told = _introduction(target, [Case.parse(text) for text in request["cases"]])
@@ -110,7 +112,12 @@ class _Worker:
     def _open(self, request: dict[str, Any]) -> None:
         """Makes a case ready for turns."""
         wanted = Request(
-            Case.parse(request["case"]), self._target_name, request["implementation"], 0.01, request["budget_s"]
+            case=Case.parse(request["case"]),
+            target=self._target_name,
+            implementation=request["implementation"],
+            precision=0.01,
+            budget_s=request["budget_s"],
+            check_seed=request["check_seed"],
         )
         self._turns = Turns(self._open_bench(), wanted, self._tell)
         self._turns.open()

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from workloads.case import Case
+from workloads.kept import kept
 from workloads.models import Model
 from workloads.pinned import integers, permutation, stream
 from workloads.planting import Gate, gate_of, hidden_noise, plant, selected
@@ -123,6 +124,13 @@ def routed_inputs(case: Case, model: Model, with_rows: bool, behind: Gate | None
 
     `behind`: the model's gate behind what stands between the tokens and it, where they are not what it sees.
     """
+    hashed, sent = HASH in case.variants, with_rows and case.ep > 1
+    work = (model.id, model.work_digest, case.ep, case.rank, case.tokens, case.routing, case.seed)
+    label = ("routed inputs", *work, hashed, sent, behind is not None)
+    return kept(label, lambda: _routed_inputs(case, model, sent, behind))
+
+
+def _routed_inputs(case: Case, model: Model, with_rows: bool, behind: Gate | None) -> RoutedInputs:
     group, profile = group_of(model), Profile.parse(case.routing)
     assert profile is not None, "the workload must have refused this profile"
     plan = draw(profile, group, case.tokens * case.ep, (case.seed,))
@@ -131,7 +139,7 @@ def routed_inputs(case: Case, model: Model, with_rows: bool, behind: Gate | None
     table = _hash_table(case, model, group) if HASH in case.variants else None
     sends_tokens = behind is None and not (model.moe_latent_size or model.entry_norm_eps)
     maker = _SlotMaker(case, model, gate, group, plan, rank, table, sends_tokens)
-    slots = [maker.slot(number, with_rows and case.ep > 1) for number in range(SLOTS)]
+    slots = [maker.slot(number, with_rows) for number in range(SLOTS)]
     local = plan[plan // (model.num_experts // case.ep) == rank]
     rows = int((plan // (model.num_experts // case.ep) == rank).any(axis=1).sum())
     skew = _skew(plan, group, case) | {"distinct_experts": len(np.unique(local))}

@@ -112,7 +112,10 @@ class Prepared(Protocol):
 
 
 class Target(Protocol):
-    """One device of one runtime, in this process."""
+    """One device of one runtime, in this process.
+
+    May have `leave()`, which puts back what opening it changed in a process that is not its own (pytest's).
+    """
 
     facts: TargetFacts
     clock: str

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from harness.targets import CannotRun, OutOfMemory, TargetName, Unsupported, host
+from harness.targets.torch_state import REDUCTIONS, remembered
 from results.record import Ceiling, Placement
 from workloads.backends.torch_formats import CODES, SCALES
 from workloads.pinned import BLOCK, block
@@ -46,6 +47,7 @@ class TorchTarget:
 
     def __init__(self, name: TargetName) -> None:
         self._device = _open(name)
+        self.leave = remembered()
         self._module = torch.get_device_module(self._device) if self._device.type != "cpu" else None
         _set_threads(dict(name.options))
         torch.set_grad_enabled(False)
@@ -364,7 +366,7 @@ def _ieee_numerics() -> dict[str, str]:
         "NVIDIA_TF32_OVERRIDE", "unset"
     )  # unset where a tf32 case is in the run
     matmul = torch.backends.cuda.matmul
-    for switch in ("allow_fp16_reduced_precision_reduction", "allow_bf16_reduced_precision_reduction"):
+    for switch in REDUCTIONS:
         setattr(matmul, switch, False)
         found[switch] = str(getattr(matmul, switch))
     npu = getattr(torch, "npu", None)

@@ -11,6 +11,8 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "null_target"))
 # `playing` is needed here, the null target itself is not: it is found by the processes that are started.
 from playing import Stage
 
+from tests.results.conftest import write_run  # noqa: F401
+
 
 @pytest.fixture
 def stage(tmp_path: Path) -> Stage:

@@ -73,6 +73,26 @@ def test_a_target_that_cannot_run_names_the_mend_in_one_line(target: str, named:
     assert "\n" not in str(refusal.value)
 
 
+def test_leaving_a_torch_target_puts_back_what_opening_it_changed() -> None:
+    import torch
+
+    def state() -> tuple[object, ...]:
+        flushed = (torch.tensor([1e-310], dtype=torch.float64) * 1.0 == 0).item()
+        switch = torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction
+        return torch.is_grad_enabled(), torch.get_num_threads(), torch.get_float32_matmul_precision(), flushed, switch
+
+    with torch.enable_grad():
+        torch.set_float32_matmul_precision("high")
+        torch.set_num_threads(1)
+        before = state()
+        target = open_target(TargetName.parse("torch:cpu?threads=2"))
+        opened = state()
+        target.leave()
+        assert state() == before
+    assert opened == (False, 2, "highest", True, False)
+    torch.set_float32_matmul_precision("highest")
+
+
 def test_onnx_graphs_are_standard_and_hold_no_weights() -> None:
     problem = workload_of("moe-layer").problem(Case.parse(CASE.format("fp32")))
     graph = Graph("fp32")

@@ -106,11 +106,11 @@ class NullTarget:
         if self.options.get("fault") == "no-ceilings":
             raise RuntimeError("the device shows none")
         m, n, k = shapes[0]
-        target = f"null:{self.device}"
+        target, device = f"null:{self.device}", f"null-{self.device}"
         gemm = [
             Ceiling(
                 target=target,
-                device="null",
+                device=device,
                 what="gemm",
                 dtype=d,
                 shape=[m, n, k],
@@ -120,7 +120,7 @@ class NullTarget:
             for d in dtypes
         ]
         read = Ceiling(
-            target=target, device="null", what="read", dtype="bytes", shape=[1000], bytes=1000, samples_ns=[1000]
+            target=target, device=device, what="read", dtype="bytes", shape=[1000], bytes=1000, samples_ns=[1000]
         )
         return [*gemm, read]
 

@@ -1,0 +1,47 @@
+"""CSV (RFC 4180): the tidy table, a row a measurement, units in the column names.
+
+Reasons are text of other people's libraries, and spreadsheets run a cell that begins like a formula: such a text gets an
+apostrophe in front, unless it is a number.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import Any
+
+from results.store import RunFile
+from results.tidy import tidy_rows
+
+__all__ = ["render"]
+
+FORMULA_BEGINS = ("=", "+", "-", "@", "\t", "\r")
+
+
+def render(run_file: RunFile) -> str:
+    """The table with a heading (nothing without measurements). A figure that does not exist is an empty cell."""
+    rows = tidy_rows(run_file)
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerows([list(rows[0]), *([_cell(value) for value in row.values()] for row in rows)] if rows else [])
+    return text.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, list | tuple):
+        value = "; ".join(map(str, value))
+    return _harmless(value) if isinstance(value, str) else value
+
+
+def _harmless(text: str) -> str:
+    return f"'{text}" if text.startswith(FORMULA_BEGINS) and not _is_number(text) else text
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
