@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: bench test lint format clean golden
+.PHONY: bench test lint format clean golden campaign
 .DELETE_ON_ERROR:
 
 # A venv made from a venv sees the base interpreter's packages, not the venv's: those come by a .pth file.
@@ -49,6 +49,11 @@ lint: $(STAMP)
 format: $(STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# The long forms: how well decisions hold here, beside other tools. Resumable; over an hour on a quiet machine.
+campaign: $(STAMP)
+	$(PIP) install --quiet -c constraints.txt pyperf
+	$(BIN)/python -m benchmarks.campaign
 
 golden: $(STAMP)
 	$(BIN)/python -m seeds.golden.pin

@@ -15,7 +15,7 @@ import secrets
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from harness.beside import LEAD_FROM, TURN_NS
@@ -26,7 +26,7 @@ from harness.locks import hold_devices
 from harness.surroundings import refuse_disturbers
 from harness.targets import TargetName
 from results.compare import Margins
-from results.duels import CaseDecision, decide, look_plan, settled
+from results.duels import CaseDecision, confirmed, decide, look_plan, settled
 from results.pairs import LEAST_TURNS, Centre, centre_of
 from workloads.case import Case, UserError
 from workloads.problem import SLOTS
@@ -59,6 +59,8 @@ class DuelOptions:
     rounds: int = 5
     seed: int = 0
     second_look: bool = True
+    stop_early: bool = True
+    """Whether a case that is decided is left alone; if not, its turns go on to the last round, and change no decision."""
     prepare_timeout_s: float = 900.0
     timeout_s: float = 120.0
 
@@ -262,14 +264,14 @@ class _Ring:
         """Round after round until every case is decided or the rounds are over."""
         plan = look_plan(len(contests), self._options.rounds)
         for number in range(1, self._options.rounds + 1):
-            self._round([contest for contest in contests if contest.open])
+            self._round([c for c in contests if c.open or (c.failure is None and not self._options.stop_early)])
             if number in plan:
                 decide([_Evidence.of(c) for c in contests if c.failure is None], plan, number, self._options.margins)
             left = sum(contest.open for contest in contests)
             self._say(
                 f"round {number} of {self._options.rounds}: {len(contests) - left} of {len(contests)} cases decided"
             )
-            if not left:
+            if not left and self._options.stop_early:
                 return
 
     def again(self, contests: list[Contest], decisions: list[CaseDecision]) -> list[CaseDecision]:
@@ -283,7 +285,7 @@ class _Ring:
         second = {contest.case.id: _decided(contest) for contest in fresh}
         for contest, more in zip(flagged, fresh, strict=True):
             contest.pairs += more.pairs
-        return [_confirmed(one, second.get(one.case)) for one in decisions]
+        return [confirmed(one, second.get(one.case)) for one in decisions]
 
     def _round(self, contests: list[Contest]) -> None:
         waiting = self._random.sample(contests, len(contests))
@@ -324,13 +326,6 @@ class _Ring:
         return Turn(self._sides[order[0]].letter, found[0], found[1])
 
 
-def _confirmed(first: CaseDecision, second: CaseDecision | None) -> CaseDecision:
-    if second is None or second.verdict == first.verdict:
-        return first
-    said = second.reason if second.verdict == "not comparable" else f"a second look says {second.verdict}"
-    return replace(first, verdict="unsure", reason=said)
-
-
 @dataclass(frozen=True)
 class _TurnPlan:
     """Samples of a turn; revolutions of one sample (0: a sample is one call); samples thrown away in front."""
@@ -361,7 +356,9 @@ class _Evidence:
 
     @classmethod
     def of(cls, contest: Contest) -> _Evidence:
-        return cls(contest, contest.centres)
+        """What has been decided stays as it was decided on, whatever turns came later."""
+        seen = contest.decision.pairs if contest.decision else None
+        return cls(contest, contest.centres[:seen])
 
     @property
     def case(self) -> str:

@@ -12,6 +12,7 @@ from results.pairs import (
     LEAST_PAIRS_UNCALIBRATED,
     LEVEL,
     Centre,
+    Joined,
     holm,
     joined,
     look_level,
@@ -20,8 +21,10 @@ from results.pairs import (
 )
 from results.statistics import Ratio, Verdict, verdict
 
-__all__ = ["CaseDecision", "Evidence", "decide", "look_plan", "settled"]
+__all__ = ["CaseDecision", "Evidence", "confirmed", "decide", "look_plan", "settled"]
 
+LEANING = 0.25
+"""One-sided p of a change beyond the threshold below which a case is looked at again."""
 POOLING_CASES = 6
 """Cases from which three pairs each hold enough to calibrate each other."""
 
@@ -84,12 +87,17 @@ def decide(evidence: Sequence[Evidence], plan: Sequence[int], number: int, margi
         word, reason = verdict(ratio, margins.threshold, margins.same), None
         if len(centres) < needed:
             word, reason = "unsure", f"{len(centres)} process pairs, {needed} are needed"
-        if word == "unsure" and not last:
+        if not last and (word == "unsure" or (word == "same" and _leans(found, margins))):
             continue
         tails = {"slower": found.p_above, "faster": found.p_below}
         p = min(1.0, tails[word](margins.threshold) * LEVEL / level) if word in tails else None
         turns = sum(centre.turns for centre in centres)
         one.close(CaseDecision(one.case, one.implementations, word, ratio, len(centres), turns, p, reason))
+
+
+def _leans(found: Joined, margins: Margins) -> bool:
+    """Whether what looks the same may yet turn out to be a small change: then it is not settled before the last look."""
+    return min(found.p_above(margins.threshold), found.p_below(margins.threshold)) < LEANING
 
 
 def settled(decisions: Sequence[CaseDecision]) -> list[CaseDecision]:
@@ -99,3 +107,11 @@ def settled(decisions: Sequence[CaseDecision]) -> list[CaseDecision]:
     fallen = {one.case for one, good in zip(compared, stands, strict=True) if not good}
     reason = f"does not survive Holm's correction over {len(compared)} cases"
     return [replace(one, verdict="unsure", reason=reason) if one.case in fallen else one for one in decisions]
+
+
+def confirmed(first: CaseDecision, second: CaseDecision | None) -> CaseDecision:
+    """A case that was looked at twice with fresh pairs: only what both looks say is said."""
+    if second is None or second.verdict == first.verdict:
+        return first
+    said = second.reason if second.verdict == "not comparable" else f"a second look says {second.verdict}"
+    return replace(first, verdict="unsure", reason=said)

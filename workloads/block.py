@@ -2,10 +2,10 @@
 
 h = x + A(norm(x)), y = h + F(norm(h)), with RMSNorms computed in fp32 and rounded to the case's dtype: layers that are just so
 (`block_norm_eps` in models.toml), with the kinds of attention that `workloads.attention` has. Variants are attention's:
-`block+decode+cN`, `block+prefill`, either with `+window`. Input `tokens` [T, H], the residual stream; outputs `attended`
-[T, H], which is A, and `y` [T, H]; what the cache receives; `ids` and `weights` [T, k] of the router. At ep > 1 one rank's
-share: attention, router and shared expert on its own tokens, its experts on the rows of the whole group's plan, as in
-`moe-layer`: `rows`, `row_ids`, `row_weights` in, `partial` out, and y = h + S(norm(h)), without what combine would bring.
+`block+decode+cN`, `block+prefill`, either with `+window` or `+chunk`. Input `tokens` [T, H], the residual stream; outputs
+`attended` [T, H], which is A, and `y` [T, H]; what the cache receives; `ids` and `weights` [T, k] of the router. At ep > 1 it
+is one rank's share: attention, router and shared expert on its own tokens, its experts on the rows of the whole group's plan,
+as in `moe-layer`: `rows`, `row_ids`, `row_weights` in, `partial` out, and y = h + S(norm(h)), without what combine would bring.
 
 Planting: tokens are solved so that the router behind norm(x) selects the plan. Attention comes between, so its output
 projection is smaller by 2**RESIDUAL_BITS: as deep in a model, one layer adds little to the residual stream. It moves logits,
@@ -42,7 +42,6 @@ from workloads.experts import (
     onnx_sorted,
     rms_norm,
     torch_sorted,
-    unsupported_experts,
 )
 from workloads.inputs import unsupported_routing
 from workloads.models import Model, check_share, model
@@ -143,7 +142,7 @@ def _undone(about: Model) -> str | None:
 
 def _unsupported_ffn(case: Case, about: Model) -> str | None:
     if about.num_experts:
-        return unsupported_routing(case, about) or unsupported_experts(about)
+        return unsupported_routing(case, about)
     return None if case.routing == "none" else f"{about.id} is a dense model: write 'none' as the routing of its block"
 
 

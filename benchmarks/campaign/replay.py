@@ -1,0 +1,123 @@
+"""Many decisions from recorded turns of equal code: whole process pairs are drawn anew, and changes are put in by scaling.
+
+A pair visits every case, so the pairs of all cases are drawn together: what a process does to all of them stays together. The
+decision is that of `moemark duel`: looks, the calibration over cases, Holm's correction and the second look included.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from benchmarks.campaign.matrix import ROUNDS
+from results.compare import Margins
+from results.duels import CaseDecision, confirmed, decide, look_plan, settled
+from results.pairs import Centre, centre_of
+
+__all__ = ["Outcome", "centres_of", "replayed"]
+
+Recorded = Sequence[Mapping[str, Centre]]
+"""Of every process pair: case → centre."""
+
+
+@dataclass
+class Outcome:
+    """What came of many decisions under one true change."""
+
+    effect: float
+    verdicts: Counter[str] = field(default_factory=Counter)
+    covered: int = 0
+    families: int = 0
+    """Times all cases were decided together."""
+    crying: int = 0
+    """Of these, how often any case was said to have changed."""
+
+    @property
+    def decisions(self) -> int:
+        """How many in all."""
+        return sum(self.verdicts.values())
+
+
+def centres_of(duels: Sequence[Mapping[str, Sequence[Sequence[float]]]]) -> list[dict[str, Centre]]:
+    """Pair by pair the centres of all cases, of duels given as case → pair → log ratios of turns."""
+    found = []
+    for pairs in duels:
+        shared = min(len(of_case) for of_case in pairs.values())
+        found += [{case: centre_of(pairs[case][number]) for case in pairs} for number in range(shared)]
+    return found
+
+
+def replayed(
+    recorded: Recorded, effect: float, times: int, margins: Margins, alone: bool = False, seed: int = 0
+) -> Outcome:
+    """`times` duels over all cases at once (`alone`: of each case for itself), B's time being 1 + effect times A's.
+
+    Raises ValueError with too few pairs.
+    """
+    if len(recorded) < 2 * ROUNDS:
+        raise ValueError(f"{len(recorded)} process pairs were recorded, a replay draws {2 * ROUNDS}")
+    source, shift = random.Random(seed), math.log1p(effect)
+    cases, outcome = list(recorded[0]), Outcome(effect)
+    for _ in range(times):
+        drawn = source.sample(recorded, 2 * ROUNDS)
+        # Which side is called B is a matter of names: swapping keeps equal code equal, whatever one pair's luck was.
+        signs = [source.choice((1, -1)) for _ in drawn]
+        moved = [
+            {case: _moved(centres[case], sign, shift) for case in cases}
+            for centres, sign in zip(drawn, signs, strict=True)
+        ]
+        for together in [[case] for case in cases] if alone else [cases]:
+            _count(outcome, _final(moved, together, margins))
+    return outcome
+
+
+def _final(pairs: Recorded, cases: Sequence[str], margins: Margins) -> list[CaseDecision]:
+    """The decisions after a second look at flagged cases, with pairs of its own."""
+    decisions = _fought(pairs[:ROUNDS], cases, margins)
+    flagged = [one.case for one in decisions if one.verdict in ("slower", "faster")]
+    second = {one.case: one for one in _fought(pairs[ROUNDS:], flagged, margins)} if flagged else {}
+    return [confirmed(one, second.get(one.case)) for one in decisions]
+
+
+def _moved(centre: Centre, sign: int, shift: float) -> Centre:
+    return Centre(sign * centre.log + shift, centre.error, centre.turns)
+
+
+@dataclass
+class _Evidence:
+    case: str
+    centres: list[Centre] = field(default_factory=list)
+    decision: CaseDecision | None = None
+    implementations: tuple[str, str] = ("recorded", "recorded")
+
+    @property
+    def open(self) -> bool:
+        return self.decision is None
+
+    def close(self, decision: CaseDecision) -> None:
+        self.decision = decision
+
+
+def _fought(pairs: Recorded, cases: Sequence[str], margins: Margins) -> list[CaseDecision]:
+    """The decisions of a duel whose rounds give these pairs."""
+    evidence = [_Evidence(case) for case in cases]
+    plan = look_plan(len(cases), ROUNDS)
+    for number, centres in enumerate(pairs, 1):
+        for one in evidence:
+            if one.open:
+                one.centres.append(centres[one.case])
+        if number in plan:
+            decide(evidence, plan, number, margins)
+    return settled([one.decision for one in evidence if one.decision is not None])
+
+
+def _count(outcome: Outcome, decisions: Sequence[CaseDecision]) -> None:
+    truth = 1 + outcome.effect
+    outcome.families += 1
+    outcome.crying += any(one.verdict in ("slower", "faster") for one in decisions)
+    for one in decisions:
+        outcome.verdicts[one.verdict] += 1
+        outcome.covered += one.ratio is not None and one.ratio.low <= truth <= one.ratio.high
