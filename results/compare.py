@@ -1,7 +1,7 @@
 """Which is faster, and how sure that is: two runs case by case, or the targets of one run side by side.
 
-Runs by several processes each, beside one canary, are compared by what differs beyond the canary (`results.beside`). Without a
-common canary the interval also holds what equal code differs by between runs. Runs of one process are always `unsure`:
+Runs by several processes each, beside one canary, are compared by what differs beyond the canary (`results.two_runs`). Without
+a common canary the interval also holds what equal code differs by between runs. Runs of one process are always `unsure`:
 processes of equal code differ by more than the interval within one of them can know. Over many cases verdicts are corrected:
 `benjamini_hochberg` (which changed?) here, `holm` (did any?) in the gate.
 """
@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from results import beside
+from results import two_runs
 from results.figures import percent
 from results.matching import Match, fastest, matched
 from results.pairs import Correction, Joined, benjamini_hochberg, surviving
@@ -168,7 +168,7 @@ class _Judge:
         comparable = [match for match in self._matches if not match.reason]
         if len(comparable) < 2 or any(id(match) not in self._beside for match in comparable):
             return None
-        return beside.mean_difference([self._beside[id(match)] for match in comparable]).interval()
+        return two_runs.mean_difference([self._beside[id(match)] for match in comparable]).interval()
 
     def _pair(self, match: Match) -> Pair:
         statuses = tuple(side[0].status if side else None for side in (match.base, match.new))
@@ -186,7 +186,7 @@ class _Judge:
             return replace(pair, reason=CONTENDED)
         return self._decided(replace(pair, reason=NO_CANARY), _spread(*times))
 
-    def _beyond(self, pair: Pair, found: beside.Difference) -> Pair:
+    def _beyond(self, pair: Pair, found: two_runs.Difference) -> Pair:
         moved = math.exp(found.canary)
         decided = self._decided(replace(pair, canary_ratio=moved), found.joined)
         if max(moved, 1 / moved) <= MOST_MOVED:
@@ -210,12 +210,12 @@ def _levels_of(matches: Sequence[Match]) -> dict[int, Level]:
     return dict(zip(lines, levels([Series.of(line) for line in lines.values()]), strict=True))
 
 
-def _beside(matches: Sequence[Match], spreads: Mapping[str, float]) -> dict[int, beside.Difference]:
+def _beside(matches: Sequence[Match], spreads: Mapping[str, float]) -> dict[int, two_runs.Difference]:
     """What differs beyond the canary, by the identity of a match whose sides have the same one."""
-    found: dict[int, beside.Difference] = {}
-    for canary, members in beside.sides_of(matches).items():
-        spread = spreads.get(canary, beside.run_spread(canary))
-        together = beside.differences([sides for _, sides in members], spread)
+    found: dict[int, two_runs.Difference] = {}
+    for canary, members in two_runs.sides_of(matches).items():
+        spread = spreads.get(canary, two_runs.run_spread(canary))
+        together = two_runs.differences([sides for _, sides in members], spread)
         found |= {id(match): one for (match, _), one in zip(members, together, strict=True)}
     return found
 

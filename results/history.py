@@ -10,7 +10,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
-from results import beside
+from results import two_runs
 from results.matching import matched
 from results.store import RunFile
 
@@ -29,8 +29,8 @@ def spreads_of(runs: Sequence[RunFile]) -> Mapping[str, float]:
     """
     found: dict[str, list[tuple[float, float]]] = {}
     for older, newer in pairwise(sorted(runs, key=lambda one: one.run.started_utc)):
-        for canary, members in beside.sides_of(matched(older, newer)).items():
-            for one in beside.differences([sides for _, sides in members], 0.0):
+        for canary, members in two_runs.sides_of(matched(older, newer)).items():
+            for one in two_runs.differences([sides for _, sides in members], 0.0):
                 found.setdefault(canary, []).append((one.joined.log, one.joined.error))
     return {canary: _spread(several) for canary, several in found.items() if len(several) >= LEAST_DIFFERENCES}
 
