@@ -31,6 +31,9 @@ __all__ = ["Attempt", "Bench", "Request", "measure", "one_line"]
 
 Tell = Callable[[dict[str, Any]], None]
 PROGRESS_EVERY_S = 0.25
+TURNS_SHARE = 4
+"""Between two of its revolutions in turns the other side's goes through the cache: copies for four times the cache would be
+more than needed. Preparing, which every process of a duel does, takes a quarter of the time."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,8 @@ class Request:
     """As an earlier process had them: all samples of a measurement have one form."""
     check_seed: int | None = None
     """Draws the lines of the final check where several processes have agreed on it; None: one is drawn after timing."""
+    in_turns: bool = False
+    """Whether another process takes turns with this one on the same device, as in a duel."""
 
 
 class TooBig(Exception):
@@ -153,6 +158,8 @@ class Attempt:
         problem = _keeping(self._bench.problem(case), drawn=self._request.check_seed is not None)
         self.fields |= _of_problem(problem)
         copies = target.copies_for(problem)
+        if self._request.in_turns:
+            copies = -(-copies // TURNS_SHARE)
         if self._request.processes > 1:  # before free memory is looked at: it holds some
             self._canary = self._bench.canary(kind_of(problem.cost.flops, problem.cost.bytes))
         self._preflight(problem, copies)

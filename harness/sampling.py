@@ -49,7 +49,7 @@ WARM_BLOCK_NS = 10_000_000
 WARM_SHARE = 0.2
 """Largest share of the budget that warm-up may take beyond its first revolution."""
 DRIFT = 0.02
-LOOK_GROWTH = 1.1
+LOOK_GROWTH = 1.2
 """The interval is looked at again when the samples have grown by this factor."""
 
 

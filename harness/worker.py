@@ -123,6 +123,7 @@ class _Worker:
             precision=0.01,
             budget_s=request["budget_s"],
             check_seed=request["check_seed"],
+            in_turns=True,
         )
         self._turns = Turns(self._open_bench(), wanted, self._tell)
         self._turns.open()
