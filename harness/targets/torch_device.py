@@ -21,6 +21,7 @@ from harness.targets import CannotRun, OutOfMemory, TargetName, Unsupported, hos
 from harness.targets.torch_state import REDUCTIONS, remembered
 from results.record import Ceiling, Placement
 from workloads.backends.torch_formats import CODES, SCALES
+from workloads.implementations.npu_fused import OPERATORS
 from workloads.pinned import BLOCK, block
 from workloads.problem import Problem
 from workloads.registry import Implementation, TargetFacts
@@ -52,7 +53,7 @@ class TorchTarget:
         _set_threads(dict(name.options))
         torch.set_grad_enabled(False)
         self._numerics = _ieee_numerics()
-        there = {"grouped_mm": _has_grouped_mm, "int4pack": _has_int4pack, "tf32": _has_tf32}
+        there = {"grouped_mm": _has_grouped_mm, "int4pack": _has_int4pack, "tf32": _has_tf32, "npu_moe": _has_npu_moe}
         features = frozenset(name for name, has in there.items() if has(self._device)) | _packed_features(self._device)
         self.facts = TargetFacts("torch", self._device.type, self._module is None, features)
 
@@ -419,6 +420,11 @@ def _has_packed_matmul(dtype: torch.dtype) -> bool:
     return True
 
 
+def _has_npu_moe(device: torch.device) -> bool:
+    """Whether this torch_npu has the MoE operators that `npu-fused` calls."""
+    return device.type == "npu" and all(hasattr(torch.ops.npu, name) for name in OPERATORS)
+
+
 def _has_tf32(device: torch.device) -> bool:
     """Whether products can be made in TF32 on this device: an Nvidia GPU of compute capability 8 or more."""
     if device.type != "cuda" or torch.version.cuda is None:
@@ -466,5 +472,6 @@ class _translated_errors:
         if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in text or "out of memory" in text:
             raise OutOfMemory(_first_line(error)) from error
         missing = ("not implemented for", "Could not run '", "is not currently implemented", "not supported on")
-        if isinstance(error, NotImplementedError) or any(sign in text for sign in missing):
+        uncaptured = "when stream is capturing"  # a kernel that needs the host cannot be part of a CUDA graph
+        if isinstance(error, NotImplementedError) or any(sign in text for sign in (*missing, uncaptured)):
             raise Unsupported(_first_line(error)) from error
