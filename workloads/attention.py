@@ -1,11 +1,11 @@
 """Workload `attention`: a layer's attention with its KV cache.
 
 `attention+decode+cN`: one new token of each of T sequences, with N cached positions each; `attention+prefill`: T tokens of one
-sequence, causal, nothing cached; either with `+window`: the model's layers with a sliding window. Input `tokens` [T, H];
-outputs `y` [T, H] and what the cache receives (`keys` and `values` [T, width]). The cache is pinned like weights, laid out
-[sequence and head, position, dim], filled before the
-clock starts and not written to: a call attends to it and to the new token in one softmax. A window's cache holds the
-window less the new token. No norm before the attention, no residual. Kinds: `gqa` (`workloads.gqa`),
+sequence, causal, nothing cached; either with `+window`: the model's layers with a sliding window, or with `+chunk`: those that
+attend within chunks of so many positions. Input `tokens` [T, H]; outputs `y` [T, H] and what the cache receives (`keys` and
+`values` [T, width]). The cache is pinned like weights, laid out [sequence and head, position, dim], filled before the clock
+starts and not written to: a call attends to it and to the new token in one softmax. A window's cache holds the window less the
+new token, a chunk's the positions since it began. No norm before the attention, no residual. Kinds: `gqa` (`workloads.gqa`),
 `mla` (`workloads.mla`: its cache receives `latents` and `rope_keys`).
 
 Useful FLOPs: the projections, and 2 * (d + d_v) * heads for every (query, key) pair that is attended to. Compulsory bytes:
@@ -13,12 +13,14 @@ projections and the other weights once, the attended cache once, tokens in, outp
 
 Tolerance: beyond an FFN's 8 roundings count 8 more (`attention_out` of `checking.EXTRA_ROUNDINGS`). With u the unit and 0.41 u
 the root mean square of one rounding: scores have a standard deviation of up to 1.2 (with YaRN's factor) and a root mean square
-of 1.9 under the softmax's own weights, so rounding them gives 0.8 u; queries and keys are rounded twice each (projected,
-rotated) and give 0.7 u each; values, weights of the softmax, heads' outputs and y 0.41 u each. In quadrature that is
-1.5 u, and 1.2 u sqrt(16 / 8) = 1.7 u is what the checker takes. `mla` has 6 more (`kv_a_norm`): queries pass 5 roundings
-(1.1 u), keys 3 (0.9 u), values 3: 2.0 u in quadrature, and the checker takes 1.2 u sqrt(22 / 8) = 2.0 u. An output's line is
-one contribution: its gain error is bounded like an expert's. The norm of a line not compared is predicted by that of slot
-0's line; a head's squared output varies by about its mean, so over n heads the factor 2 becomes 2 sqrt(1 + 6 / sqrt(n)).
+of 1.9 under the softmax's own weights (pinned keys make up for a model's scale, `rope.score_bits`), so rounding them gives 0.8
+u; queries and keys are rounded twice each (projected, rotated) and give 0.7 u each; values, weights of the softmax, heads'
+outputs and y 0.41 u each. In quadrature that is 1.5 u, and 1.2 u sqrt(16 / 8) = 1.7 u is what the checker takes. `mla` has 6
+more (`kv_a_norm`): queries pass 5 roundings (1.1 u), keys 3 (0.9 u), values 3: 2.0 u in quadrature, and the checker takes 1.2
+u sqrt(22 / 8) = 2.0 u. A gate on heads' outputs adds 0.2 u from its projection and 0.41 u from its product, and counts 2. An
+output's line is one contribution: its gain error is bounded like an expert's. The norm of a line not compared is predicted by
+that of slot 0's line; a head's squared output varies by about its mean, so over n heads the factor 2 becomes 2 sqrt(1 + 6 /
+sqrt(n)).
 """
 
 from __future__ import annotations

@@ -2,10 +2,10 @@
 
 h = x + A(norm(x)), y = h + F(norm(h)), with RMSNorms computed in fp32 and rounded to the case's dtype: layers that are just so
 (`block_norm_eps` in models.toml), with the kinds of attention that `workloads.attention` has. Variants are attention's:
-`block+decode+cN`, `block+prefill`, either with `+window`. Input `tokens` [T, H], the residual stream; outputs `attended`
-[T, H], which is A, and `y` [T, H]; what the cache receives; `ids` and `weights` [T, k] of the router. At ep > 1 one rank's
-share: attention, router and shared expert on its own tokens, its experts on the rows of the whole group's plan, as in
-`moe-layer`: `rows`, `row_ids`, `row_weights` in, `partial` out, and y = h + S(norm(h)), without what combine would bring.
+`block+decode+cN`, `block+prefill`, either with `+window` or `+chunk`. Input `tokens` [T, H], the residual stream; outputs
+`attended` [T, H], which is A, and `y` [T, H]; what the cache receives; `ids` and `weights` [T, k] of the router. At ep > 1 it
+is one rank's share: attention, router and shared expert on its own tokens, its experts on the rows of the whole group's plan,
+as in `moe-layer`: `rows`, `row_ids`, `row_weights` in, `partial` out, and y = h + S(norm(h)), without what combine would bring.
 
 Planting: tokens are solved so that the router behind norm(x) selects the plan. Attention comes between, so its output
 projection is smaller by 2**RESIDUAL_BITS: as deep in a model, one layer adds little to the residual stream. It moves logits,

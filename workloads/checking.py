@@ -74,6 +74,7 @@ EXTRA_ROUNDINGS = {
     "shared_exit_norm": 2,
     "attention_out": 8,
     "kv_a_norm": 6,
+    "attention_gate": 2,
     "attention_norm": 2,
     "ffn_norm": 4,
 }

@@ -65,6 +65,15 @@ _UNGATED = ("relu2",)
 _EXPERT_NEEDS = ("num_experts", "experts_per_token", "moe_intermediate_size", "router")
 _NOT_WORK = ("layers", "rope_source")
 """Keys of a token mixer that do not define its work."""
+_EITHER = (
+    ("bias", "qkv_bias"),
+    ("nope", "rope_theta"),
+    ("sliding_window", "attention_chunk"),
+    ("head_gate", "output_gate"),
+    ("query_growth", "sliding_window"),
+    ("query_growth", "attention_chunk"),
+)
+"""Keys of a token mixer that say different things of one."""
 _WORK_KEYS = {
     "hidden_size",
     "num_experts",
@@ -134,16 +143,31 @@ class Attention(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     groups: Maybe = 0
     state_size: Maybe = 0
     qk_norm: Literal["", "head", "full"] = ""
-    """What an RMSNorm of queries and of keys, before they are rotated, averages over: each head, or all heads together."""
+    """What an RMSNorm of queries and of keys averages over: each head, or all heads together."""
     qk_norm_eps: NotNegative = 0.0
+    qk_norm_gain: bool = True
+    qk_norm_after: bool = False
+    """Whether queries and keys are normed after they are rotated, not before."""
+    v_norm: bool = False
+    """Whether each head's values are normed too, without a gain, with qk_norm_eps."""
     latent_norm_eps: NotNegative = 0.0
     """Of the RMSNorms of low-rank queries and of the latents that keys and values are made of."""
     rope_theta: NotNegative = 0.0
-    """Base of the rotary frequencies. Present: norms and rotation were read, and what of them is absent is not there."""
+    """Base of the rotary frequencies. Present, or `nope`: the attention was read, and what of it is absent is not there."""
+    heads_norm: bool = False
+    """Whether each head's output is normed, without a gain, with qk_norm_eps."""
+    nope: bool = False
+    """Nothing is rotated: that was read, as a theta elsewhere."""
+    rope_scaling: Literal["yarn", "llama3", "longrope"] = "yarn"
+    """How frequencies are stretched, where they are."""
     rope_factor: NotNegative = 0.0
-    """YaRN's stretching factor; 0: frequencies are not stretched."""
+    """Stretching factor of YaRN and llama3; 0: frequencies are not stretched by one factor."""
     rope_original: Maybe = 0
-    """Positions of the pre-training that YaRN stretches."""
+    """Positions of the pre-training that are stretched."""
+    rope_short: tuple[Positive, ...] = ()
+    """What longrope divides each frequency by, up to rope_original positions."""
+    rope_long: tuple[Positive, ...] = ()
+    """The same beyond."""
     rope_beta_fast: NotNegative = 32.0
     rope_beta_slow: NotNegative = 1.0
     rope_truncate: bool = True
@@ -152,7 +176,20 @@ class Attention(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     rope_mscale_all_dim: NotNegative = 0.0
     rope_source: str = ""
     """Where norms and rotation were read."""
+    score_scale: NotNegative = 0.0
+    """What scores are multiplied with; 0: the width of a key ** -0.5 (and YaRN's factor)."""
+    score_cap: NotNegative = 0.0
+    """c of scores c tanh(s / c); 0: they are not capped."""
+    query_growth: NotNegative = 0.0
+    """a of the factor 1 + a ln(1 + floor((p + query_first) / query_span)) on the queries of position p; 0: there is none."""
+    query_span: Maybe = 0
+    query_first: Maybe = 0
+    qkv_clip: NotNegative = 0.0
+    """What projected queries, keys and values are clipped to, either way; 0: they are not."""
     bias: bool = False
+    """Biases of all four projections."""
+    qkv_bias: bool = False
+    """Biases of the projections of queries, keys and values alone."""
     sinks: bool = False
     k_eq_v: bool = False
     head_gate: bool = False
@@ -260,9 +297,8 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 def flaw_of(model: Model) -> str | None:
     """What is wrong with a model whose keys are well-typed: the key, its value and what it must be; None if nothing."""
-    for mixer in model.attention:
-        if missing := [key for key in _needs(mixer) if not getattr(mixer, key)]:
-            return f"attention of kind {mixer.kind!r} needs {missing[0]}: add it to its [[model.attention]] table"
+    if flaw := next(filter(None, map(_flaw_of_mixer, model.attention)), None):
+        return flaw
     if missing := [key for key in _ACTIVATION_NEEDS.get(model.activation, ()) if not getattr(model, key)]:
         return f"activation {model.activation!r} needs {missing[0]}: add it"
     if model.glu == (model.activation in _UNGATED):
@@ -274,13 +310,25 @@ def flaw_of(model: Model) -> str | None:
     return _flaw_of_experts(model) if model.moe_layers else None
 
 
+def _flaw_of_mixer(mixer: Attention) -> str | None:
+    if missing := [key for key in _needs(mixer) if not getattr(mixer, key)]:
+        return f"attention of kind {mixer.kind!r} needs {missing[0]}: add it to its [[model.attention]] table"
+    for pair in _EITHER:
+        if all(getattr(mixer, key) for key in pair):
+            return f"attention of kind {mixer.kind!r} has {pair[0]} and {pair[1]}: remove one of them"
+    return None
+
+
 def _needs(mixer: Attention) -> tuple[str, ...]:
     """The keys without which a mixer's work is not defined: its kind's, and those that other keys ask for."""
-    needs = ATTENTION_NEEDS[mixer.kind]
-    needs += ("qk_norm_eps",) if mixer.qk_norm else ()
-    needs += ("rope_source",) if mixer.rope_theta else ()
-    needs += ("latent_norm_eps",) if mixer.rope_theta and mixer.kind == "mla" else ()
-    return needs + (("rope_theta", "rope_original") if mixer.rope_factor else ())
+    needs, read = ATTENTION_NEEDS[mixer.kind], mixer.rope_theta or mixer.nope
+    needs += ("qk_norm_eps",) if mixer.qk_norm or mixer.v_norm else ()
+    needs += ("rope_source",) if read else ()
+    needs += ("latent_norm_eps",) if read and mixer.kind == "mla" else ()
+    needs += ("rope_theta", "rope_original") if mixer.rope_factor or mixer.rope_short else ()
+    needs += ("rope_short", "rope_long", "rope_mscale") if mixer.rope_scaling == "longrope" else ()
+    needs += ("rope_factor",) if mixer.rope_scaling == "llama3" else ()
+    return needs + (("query_span",) if mixer.query_growth else ())
 
 
 def _gate_mend(model: Model) -> str:

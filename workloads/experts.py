@@ -106,15 +106,16 @@ def norm_gain(name: str, model: Model, width: int, seed: int) -> Pinned:
 
 
 def rms_norm(ops: Any, x: Any, gain: Any, width: int, eps: float, gain_first: bool = False) -> Any:
-    """x / sqrt(mean(x**2) + eps) * gain along the last axis of length `width`, in fp32 on any backend; or of gain * x."""
+    """x / sqrt(mean(x**2) + eps) * gain along the last axis of length `width`, in fp32 on any backend; or of gain * x; a gain
+    of None is one of ones."""
 
-    def wide(ops: Any, x: Any, gain: Any) -> Any:
+    def wide(ops: Any, x: Any, gain: Any = None) -> Any:
         x = ops.mul(x, gain) if gain_first else x
         mean = ops.mul(ops.total(ops.mul(x, x)), 1.0 / width)
         normed = ops.div(x, ops.sqrt(ops.add(mean, eps)))
-        return normed if gain_first else ops.mul(normed, gain)
+        return normed if gain_first or gain is None else ops.mul(normed, gain)
 
-    return ops.in_fp32(wide, x, gain)
+    return ops.in_fp32(wide, x) if gain is None else ops.in_fp32(wide, x, gain)
 
 
 def sizes_follow(model: Model, weights: Any) -> Any:

@@ -91,7 +91,8 @@ def _gqa(a: Attention, h: int) -> int:
     value = a.v_head_dim or a.head_dim
     query = h * a.heads * a.head_dim * (2 if a.output_gate else 1)
     keys_values = h * a.kv_heads * (a.head_dim + (0 if a.k_eq_v else value))
-    biases = a.heads * a.head_dim + a.kv_heads * (a.head_dim + value) + h if a.bias else 0
+    biases = a.heads * a.head_dim + a.kv_heads * (a.head_dim + value) if a.bias or a.qkv_bias else 0
+    biases += h if a.bias else 0
     return query + keys_values + a.heads * value * h + _head_gate(a, h) + biases
 
 

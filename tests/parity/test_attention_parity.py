@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+import re
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -12,11 +13,13 @@ import pytest
 import torch
 
 from harness.targets import TargetName, open_target
+from tests.parity.attention_modules import Theirs, attention_weights, cached_by_our_names
+from tests.parity.attentions import CONTEXT, HIDDEN, SUBJECTS, TOKENS, Subject
 from workloads import gqa, mla
-from workloads.attending import Form
+from workloads.attending import Form, form_of, scope_of
 from workloads.case import Case
-from workloads.dims import Attention
-from workloads.models import model, read_models
+from workloads.dims import Attention, Model
+from workloads.models import model, models, read_models
 from workloads.problem import Problem
 from workloads.registry import implementations_of, workload_of
 from workloads.weights import Pinned, Weight
@@ -24,101 +27,9 @@ from workloads.weights import Pinned, Weight
 transformers = pytest.importorskip("transformers", reason="parity needs transformers: pip install -e .[dev]")
 
 LIMIT, PLAIN = 1e-5, 1e-3
-HIDDEN, TOKENS, CONTEXT = 128, 21, 37
 KIND = {"gqa": gqa, "mla": mla}
-_HEADS = {"heads": 8, "kv_heads": 2, "head_dim": 32}
-_LATENT = {
-    "heads": 8,
-    "kv_lora_rank": 48,
-    "q_lora_rank": 40,
-    "qk_nope_head_dim": 32,
-    "qk_rope_head_dim": 16,
-    "v_head_dim": 24,
-}
-
-
-@dataclass(frozen=True)
-class Subject:
-    """A shipped model's token mixer at tiny dims beside transformers' module of it."""
-
-    model: str
-    number: int
-    module: str
-    family: str
-    tiny: dict[str, Any]
-    rope: dict[str, Any]
-    config: dict[str, Any] = dataclasses.field(default_factory=dict)
-
-    @property
-    def mixer(self) -> Attention:
-        """What models.toml says of it, with other sizes."""
-        return msgspec.structs.replace(model(self.model).attention[self.number], **self.tiny)
-
-
-_YARN = {"rope_type": "yarn", "factor": 32.0, "beta_fast": 32.0, "beta_slow": 1.0, "truncate": False}
-_YARN |= {"original_max_position_embeddings": 4096, "rope_theta": 150000.0}
-_V3 = {"rope_type": "yarn", "factor": 40.0, "mscale": 1.0, "mscale_all_dim": 1.0}
-_V3 |= {"original_max_position_embeddings": 4096, "rope_theta": 10000.0}
-_WINDOW = {"sliding_window": 12, "rope_theta": 150000.0}
-SUBJECTS = [
-    Subject("qwen3-30b-a3b", 0, "qwen3_moe", "Qwen3Moe", _HEADS, {"rope_theta": 1e6}),
-    Subject("mixtral-8x7b", 0, "mixtral", "Mixtral", _HEADS, {"rope_theta": 1e6}),
-    Subject("olmoe-1b-7b", 0, "olmoe", "Olmoe", _HEADS | {"kv_heads": 8, "head_dim": 16}, {"rope_theta": 1e4}),
-    Subject(
-        "minimax-m2",
-        0,
-        "minimax_m2",
-        "MiniMaxM2",
-        _HEADS | {"rope_dim": 16},
-        {"rope_theta": 5e6, "partial_rotary_factor": 0.5},
-    ),
-    Subject("gpt-oss-20b", 0, "gpt_oss", "GptOss", _HEADS | {"sliding_window": 12}, _YARN, {"sliding_window": 12}),
-    Subject("gpt-oss-20b", 1, "gpt_oss", "GptOss", _HEADS, _YARN, {"sliding_window": 12}),
-    Subject("deepseek-v3", 0, "deepseek_v3", "DeepseekV3", _LATENT, _V3),
-]
 each_subject = pytest.mark.parametrize("subject", SUBJECTS, ids=[f"{one.model}-{one.number}" for one in SUBJECTS])
 each_form = pytest.mark.parametrize("decode", [False, True], ids=["prefill", "decode"])
-
-
-class Theirs:
-    """The module with random weights, its rotary embedding and its masks."""
-
-    def __init__(self, subject: Subject) -> None:
-        self.code = getattr(transformers.models, subject.module)
-        self.modeling = __import__(
-            f"transformers.models.{subject.module}.modeling_{subject.module}", fromlist=["modeling"]
-        )
-        self.config = getattr(transformers, f"{subject.family}Config")(**attention_config(subject))
-        self.config._attn_implementation = "eager"
-        torch.manual_seed(3)
-        self.attention = getattr(self.modeling, f"{subject.family}Attention")(self.config, layer_idx=subject.number)
-        self.rotary = getattr(self.modeling, f"{subject.family}RotaryEmbedding")(self.config)
-        self.window = subject.mixer.sliding_window
-        for name, parameter in self.attention.named_parameters():
-            with torch.no_grad():
-                spread = 0.3 if parameter.ndim == 1 else parameter.shape[1] ** -0.5
-                parameter.copy_(torch.randn(parameter.shape) * spread + (1.0 if "norm" in name else 0.0))
-
-    def __call__(self, x: torch.Tensor, past: Any) -> torch.Tensor:
-        """y of x [batch, tokens, H] behind what `past` holds, which grows."""
-        seen = past.get_seq_length(self.attention.layer_idx)
-        positions = torch.arange(seen, seen + x.shape[1])[None].expand(x.shape[0], -1)
-        masks = transformers.masking_utils
-        make = masks.create_sliding_window_causal_mask if self.window else masks.create_causal_mask
-        mask = make(self.config, x, None, past_key_values=past, position_ids=positions)
-        tables = self.rotary(x, positions)
-        with torch.no_grad():
-            return self.attention(x, tables, mask, past_key_values=past)[0]
-
-
-def attention_config(subject: Subject) -> dict[str, Any]:
-    mixer = subject.mixer
-    known = {"hidden_size": HIDDEN, "num_attention_heads": mixer.heads, "num_hidden_layers": 2}
-    known |= {"max_position_embeddings": 4096, "rope_parameters": {"rope_type": "default"} | subject.rope}
-    if mixer.kind == "mla":
-        names = ("kv_lora_rank", "q_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim")
-        return known | {name: getattr(mixer, name) for name in names} | {"num_key_value_heads": mixer.heads}
-    return known | {"num_key_value_heads": mixer.kv_heads, "head_dim": mixer.head_dim} | subject.config
 
 
 def inputs() -> torch.Tensor:
@@ -131,9 +42,17 @@ def expected(theirs: Theirs, decode: bool) -> tuple[torch.Tensor, Any, torch.Ten
     if not decode:
         return x[0][:TOKENS], None, theirs(x[:1, :TOKENS], past)[0]
     theirs(x[:, :CONTEXT], past)
-    layer = past.layers[theirs.attention.layer_idx]
+    layer = past.layers[theirs.subject.layer]
     before = (layer.keys.clone(), layer.values.clone())
     return x[:, CONTEXT], before, theirs(x[:, CONTEXT:], past)[:, 0]
+
+
+@cache
+def compared(number: int, decode: bool) -> tuple[Problem, torch.Tensor]:
+    """(our problem with their weights, their y) of a subject."""
+    theirs = Theirs(SUBJECTS[number])
+    own, before, y = expected(theirs, decode)
+    return ours(SUBJECTS[number], theirs, own, before, decode), y
 
 
 def ours(subject: Subject, theirs: Theirs, own: torch.Tensor, before: Any, decode: bool) -> Problem:
@@ -144,66 +63,21 @@ def ours(subject: Subject, theirs: Theirs, own: torch.Tensor, before: Any, decod
         hidden_size=HIDDEN,
         attention=(mixer,),
     )
-    form = f"decode+c{CONTEXT}" if decode else "prefill"
-    text = f"attention+{form}{'+window' if mixer.sliding_window else ''}/{about.id}/ep1/t{TOKENS}/fp32/none/latency"
+    form, scope = f"decode+c{CONTEXT}" if decode else "prefill", scope_of(mixer)
+    text = f"attention+{form}{scope and '+'}{scope}/{about.id}/ep1/t{TOKENS}/fp32/none/latency"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("workloads.attention.model", lambda name: about)
         problem = workload_of("attention").problem(Case.parse(text))
-    named = dict(theirs.attention.named_parameters())
-    given = attention_weights(mixer, named)
+    given = attention_weights(subject, dict(theirs.attention.named_parameters()), theirs.config)
     if before is not None:
-        given |= _caches(mixer, *before)
+        given |= cached_by_our_names(subject, *before)
     weights: dict[str, Weight] = dict(problem.weights)
     for name, values in given.items():
         assert values.shape == weights[name].shape, name
         weights[name] = Pinned(np.ascontiguousarray(values.detach().numpy()), fp32=True)
-    assert {name for name in weights if name not in given} == {"rope_cos", "rope_sin"}
+    assert {name for name in weights if name not in given} == (set() if mixer.nope else {"rope_cos", "rope_sin"})
     ring = [{"tokens": own.numpy()} for _ in problem.ring]
     return dataclasses.replace(problem, weights=weights, ring=ring)
-
-
-def attention_weights(mixer: Attention, named: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The module's parameters by our names."""
-    return (_of_mla if mixer.kind == "mla" else _of_gqa)(mixer, named)
-
-
-def _of_gqa(mixer: Attention, named: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    found = {}
-    for name, part in (("q", "q_proj"), ("k", "k_proj"), ("v", "v_proj"), ("out", "o_proj")):
-        found[f"attention_{name}"] = named[f"{part}.weight"][None]
-        if mixer.bias:
-            found[f"attention_{name}_bias"] = named[f"{part}.bias"]
-    norms = ("q_norm", "k_norm") if mixer.qk_norm else ()
-    found |= {name: named[f"{name}.weight"] for name in norms}
-    return found | ({"sinks": named["sinks"]} if mixer.sinks else {})
-
-
-def _of_mla(mixer: Attention, named: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Their rotated dims are neighbours, ours the halves: the rows of the projections in another order."""
-    rope, nope = mixer.qk_rope_head_dim, mixer.qk_nope_head_dim
-    order = torch.cat([torch.arange(0, rope, 2), torch.arange(1, rope, 2)])
-    q = named["q_b_proj.weight"].view(mixer.heads, nope + rope, -1)
-    q = torch.cat([q[:, :nope], q[:, nope:][:, order]], dim=1).reshape(1, mixer.heads * (nope + rope), -1)
-    kv = named["kv_a_proj_with_mqa.weight"]
-    kv = torch.cat([kv[: mixer.kv_lora_rank], kv[mixer.kv_lora_rank :][order]])
-    up = named["kv_b_proj.weight"].view(mixer.heads, nope + mixer.v_head_dim, -1)
-    return {
-        "attention_q_a": named["q_a_proj.weight"][None],
-        "q_a_norm": named["q_a_layernorm.weight"],
-        "attention_q": q,
-        "attention_kv_a": kv[None],
-        "kv_a_norm": named["kv_a_layernorm.weight"],
-        "attention_uk": up[:, :nope],
-        "attention_uv": up[:, nope:],
-        "attention_out": named["o_proj.weight"][None],
-    }
-
-
-def _caches(mixer: Attention, first: torch.Tensor, second: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Theirs [batch, heads, position, dim] as ours; of a window the last positions."""
-    kept = mixer.sliding_window - 1 if mixer.sliding_window else CONTEXT
-    names = ("latent_cache", "rope_cache") if mixer.kind == "mla" else ("key_cache", "value_cache")
-    return {name: values.flatten(0, 1)[:, -kept:] for name, values in zip(names, (first, second), strict=True)}
 
 
 def distance(found: Any, y: torch.Tensor) -> float:
@@ -222,9 +96,7 @@ def float64_y(problem: Problem, decode: bool) -> np.ndarray:
 @each_form
 @each_subject
 def test_every_implementation_is_the_module(subject: Subject, decode: bool) -> None:
-    theirs = Theirs(subject)
-    own, before, y = expected(theirs, decode)
-    problem = ours(subject, theirs, own, before, decode)
+    problem, y = compared(SUBJECTS.index(subject), decode)
     assert distance(float64_y(problem, decode), y) <= LIMIT
     for runtime, target in (("torch", "torch:cpu"), ("onnxruntime", "ort:cpu")):
         [implementation] = implementations_of("attention", runtime)
@@ -232,35 +104,61 @@ def test_every_implementation_is_the_module(subject: Subject, decode: bool) -> N
         assert distance(prepared.fetch(prepared.submit(0))["y"], y) <= LIMIT, runtime
 
 
-LEFT_OUT = {
-    "qk_norm": "",
-    "sinks": False,
-    "bias": False,
-    "sliding_window": 0,
-    "rope_dim": 0,
-    "rope_factor": 0.0,
-    "rope_mscale_all_dim": 0.0,
-    "rope_theta": 100.0,
+LEFT_OUT: dict[str, dict[str, Any]] = {
+    "qk_norm": {"qk_norm": ""},
+    "qk_norm_after": {"qk_norm_after": False},
+    "v_norm": {"v_norm": False},
+    "sinks": {"sinks": False},
+    "bias": {"bias": False},
+    "qkv_bias": {"qkv_bias": False},
+    "qkv_clip": {"qkv_clip": 0.0},
+    "score_scale": {"score_scale": 0.0},
+    "score_cap": {"score_cap": 0.0},
+    "query_growth": {"query_growth": 0.0},
+    "head_gate": {"head_gate": False},
+    "output_gate": {"output_gate": False},
+    "sliding_window": {"sliding_window": 0},
+    "attention_chunk": {"attention_chunk": 0},
+    "rope_dim": {"rope_dim": 0},
+    "rope_factor": {"rope_factor": 0.0},
+    "rope_short": {"rope_scaling": "yarn", "rope_short": ()},
+    "rope_mscale_all_dim": {"rope_mscale_all_dim": 0.0},
+    "rope_theta": {"rope_theta": 100.0},
+    "nope": {"nope": False, "rope_theta": 1e4},
 }
-"""What a careless table would say."""
+"""Trait → what a careless table would say."""
+IN_A_DECODE = ("query_growth",)
+"""What few positions do not show."""
 TRAITS = [
     pytest.param(subject, trait, id=f"{subject.model}-{subject.number}-{trait}")
     for subject in SUBJECTS
-    for trait, value in LEFT_OUT.items()
-    if getattr(subject.mixer, trait) not in (value, 0.0)
+    for trait in LEFT_OUT
+    if getattr(subject.mixer, trait) and LEFT_OUT[trait].get(trait) != getattr(subject.mixer, trait)
 ]
 
 
 @pytest.mark.parametrize(("subject", "trait"), TRAITS)
 def test_a_trait_left_out_is_another_attention(subject: Subject, trait: str) -> None:
-    theirs = Theirs(subject)
-    own, before, y = expected(theirs, decode=False)
-    careless = dataclasses.replace(subject, tiny=subject.tiny | {trait: LEFT_OUT[trait]})
-    problem = ours(subject, theirs, own, before, decode=False)
-    form = Form(careless.mixer, 0, TOKENS, 0)
+    decode = trait in IN_A_DECODE
+    problem, y = compared(SUBJECTS.index(subject), decode)
+    careless = dataclasses.replace(subject, tiny=subject.tiny | LEFT_OUT[trait])
+    form = Form(careless.mixer, 0, TOKENS, CONTEXT if decode else 0)
     kind, lines = KIND[form.mixer.kind], {name: np.arange(TOKENS) for name in problem.outputs}
     made = kind.weights(form, problem.model, 0)  # type: ignore[attr-defined]
-    weights = {name: problem.weights.get(name, weight) for name, weight in made.items() if "rope" not in name}
-    weights |= {name: made[name] for name in ("rope_cos", "rope_sin")}
+    tables = {name for name in made if name in ("rope_cos", "rope_sin")}
+    weights = {name: made[name] if name in tables else problem.weights[name] for name in made}
     found = kind.reference(form, problem.model, weights, problem.ring[0]["tokens"], lines)["y"]  # type: ignore[attr-defined]
     assert distance(found, y) > PLAIN
+
+
+def test_every_module_behind_a_supported_model_is_compared() -> None:
+    """A table that says of transformers' module that it was read there needs a subject of it."""
+    compared = {subject.module for subject in SUBJECTS}
+    sources = [mixer.rope_source for about in models().values() for mixer in about.attention if done(about, mixer)]
+    assert {found for source in sources for found in re.findall(r"\btf (\w+)", source)} <= compared
+
+
+def done(about: Model, mixer: Attention) -> bool:
+    text = f"attention+prefill{''.join(f'+{scope}' for scope in [scope_of(mixer)] if scope)}"
+    form = form_of(Case.parse(f"{text}/{about.id}/ep1/t4/fp32/none/latency"), about, tuple(KIND))
+    return isinstance(form, Form) and form.mixer is mixer

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import re
 
 import msgspec
 import numpy as np
@@ -14,10 +15,13 @@ import pytest
 import torch
 
 from harness.targets import TargetName, open_target
+from tests.parity.attention_modules import CENTRED, Rotation, attention_config, attention_weights, config_of, mask_of
+from tests.parity.attentions import HIDDEN, SUBJECTS, TOKENS, Subject
 from tests.parity.families import FAMILIES, Family
 from tests.parity.ours import named_weights, tiny
-from tests.parity.test_attention_parity import SUBJECTS, TOKENS, Subject, attention_config, attention_weights, distance
+from tests.parity.test_attention_parity import distance
 from tests.parity.theirs import common_config
+from workloads.attending import scope_of
 from workloads.case import Case
 from workloads.dims import Model
 from workloads.models import model, models
@@ -28,46 +32,54 @@ from workloads.weights import Pinned, Weight
 transformers = pytest.importorskip("transformers", reason="parity needs transformers: pip install -e .[dev]")
 
 LIMIT, PLAIN = 1e-5, 1e-3
-READ = [one for one in SUBJECTS if model(one.model).block_norm_eps]
+READ = [
+    one for one in SUBJECTS if model(one.model).block_norm_eps and f"tf {one.module}" in model(one.model).block_source
+]
+"""Those whose own layer transformers has."""
+MIXED = {"mlp_layer_types": ["sparse", "sparse"], "moe_layer_start_index": 0, "first_k_dense_replace": 0}
+"""What makes every layer one with experts."""
 each_subject = pytest.mark.parametrize("subject", READ, ids=[f"{one.model}-{one.number}" for one in READ])
 
 
 def family_of(subject: Subject) -> Family:
-    return next(one for one in FAMILIES if subject.model in one.models and not one.variant)
+    return next(one for one in FAMILIES if subject.model in one.covers and not one.variant)
 
 
 def about_of(subject: Subject) -> Model:
-    """The model at tiny dims, with this one token mixer and no more experts' groups than the tiny attention has room for."""
-    return msgspec.structs.replace(tiny(model(subject.model)), hidden_size=128, attention=(subject.mixer,))
+    """The model at tiny dims, with this one token mixer and no more experts than so few dims have room to plant."""
+    about, small = model(subject.model), {"hidden_size": HIDDEN, "attention": (subject.mixer,)}
+    if not about.num_experts:
+        return msgspec.structs.replace(about, dense_intermediate_size=48, **small)
+    few = {"num_experts": min(16, about.num_experts), "experts_per_token": min(4, about.experts_per_token)}
+    return msgspec.structs.replace(tiny(about), **small, **few)
 
 
 class Theirs:
     """The decoder layer with random weights."""
 
     def __init__(self, subject: Subject, about: Model) -> None:
-        family = family_of(subject)
+        self._subject = subject
         code = importlib.import_module(f"transformers.models.{subject.module}.modeling_{subject.module}")
-        settings = common_config(about) | attention_config(subject) | family.settings(about)
-        settings |= {"first_k_dense_replace": 0, "rms_norm_eps": about.block_norm_eps}
-        config = getattr(transformers, f"{subject.family}Config")(**settings)
-        config._attn_implementation, config._experts_implementation = "eager", "eager"
-        self._config = config
-        self._rotary = getattr(code, f"{subject.family}RotaryEmbedding")(config)
-        self._window = subject.mixer.sliding_window
+        settings = attention_config(subject) | {"rms_norm_eps": about.block_norm_eps}
+        if about.num_experts:
+            settings = common_config(about) | settings | MIXED | family_of(subject).settings(about)
+        else:
+            settings["intermediate_size"] = about.dense_intermediate_size
+        self.config = config_of(subject, settings)
+        self._rotation = Rotation(subject, self.config)
         torch.manual_seed(4)
-        self.layer = getattr(code, f"{subject.family}DecoderLayer")(config, layer_idx=subject.number).eval()
+        self.layer = getattr(code, f"{subject.family}DecoderLayer")(self.config, layer_idx=subject.layer).eval()
         with torch.no_grad():
             for name, value in self.layer.state_dict().items():
                 spread = 0.2 if value.ndim == 1 else value.shape[-1] ** -0.5
-                value.copy_(torch.randn(value.shape) * spread + (1.0 if "norm" in name else 0.0))
+                gain = "norm" in name and subject.module not in CENTRED
+                value.copy_(torch.randn(value.shape) * spread + (1.0 if gain else 0.0))
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """y of x [tokens, H]."""
         positions = torch.arange(len(x))[None]
-        masks = transformers.masking_utils
-        make = masks.create_sliding_window_causal_mask if self._window else masks.create_causal_mask
-        mask = make(self._config, x[None], None, past_key_values=None, position_ids=positions)
-        tables = self._rotary(x[None], positions)
+        mask = mask_of(self._subject, self.config, x[None], None, positions)
+        tables = self._rotation(x[None], positions)
         with torch.no_grad():
             done = self.layer(x[None], attention_mask=mask, position_ids=positions, position_embeddings=tables)
         return (done[0] if isinstance(done, tuple) else done).reshape(x.shape)
@@ -75,23 +87,34 @@ class Theirs:
 
 def ours(subject: Subject, about: Model, theirs: Theirs, x: torch.Tensor) -> Problem:
     """Our problem of the same sizes with their weights and tokens in it."""
-    window = "+window" if subject.mixer.sliding_window else ""
-    case = Case.parse(f"block+prefill{window}/{about.id}/ep1/t{TOKENS}/fp32/uniform/latency")
+    scope = "".join(f"+{one}" for one in [scope_of(subject.mixer)] if one)
+    routing = "uniform" if about.num_experts else "none"
+    case = Case.parse(f"block+prefill{scope}/{about.id}/ep1/t{TOKENS}/fp32/{routing}/latency")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("workloads.block.model", lambda name: about)
         problem = workload_of("block").problem(case)
     state = dict(theirs.layer.state_dict())
-    inside = {name.removeprefix("mlp."): value for name, value in state.items() if name.startswith("mlp.")}
-    given = named_weights(family_of(subject).rename(inside))
+    ffn = re.compile(r"(mlp|feed_forward)\.")
+    inside = {ffn.sub("", name, count=1): value for name, value in state.items() if ffn.match(name)}
+    given = named_weights(family_of(subject).rename(inside)) if about.num_experts else dense_weights(inside)
     attention = {name.removeprefix("self_attn."): value for name, value in state.items() if "self_attn." in name}
-    given |= attention_weights(subject.mixer, attention)
-    given |= {"attention_norm": state["input_layernorm.weight"], "ffn_norm": state["post_attention_layernorm.weight"]}
+    given |= attention_weights(subject, attention, theirs.config)
+    centred = 1.0 if subject.module in CENTRED else 0.0
+    norms = {"attention_norm": "input_layernorm", "ffn_norm": "post_attention_layernorm"}
+    given |= {name: state[f"{module}.weight"] + centred for name, module in norms.items()}
     weights: dict[str, Weight] = dict(problem.weights)
     for name, values in given.items():
         assert tuple(values.shape) == tuple(weights[name].shape), name
         weights[name] = Pinned(np.ascontiguousarray(values.detach().numpy()), fp32=True)
-    assert {name for name in weights if name not in given} == {"rope_cos", "rope_sin"}
+    assert {name for name in weights if name not in given} == (
+        set() if subject.mixer.nope else {"rope_cos", "rope_sin"}
+    )
     return dataclasses.replace(problem, weights=weights, ring=[{"tokens": x.numpy()} for _ in problem.ring])
+
+
+def dense_weights(inside: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    into = torch.cat([inside["gate_proj.weight"], inside["up_proj.weight"]])
+    return {"dense_in": into[None], "dense_out": inside["down_proj.weight"][None]}
 
 
 @each_subject
@@ -107,11 +130,17 @@ def test_the_block_is_the_decoder_layer(subject: Subject) -> None:
         assert distance(prepared.fetch(prepared.submit(0))["y"] - x.numpy(), y) > PLAIN
 
 
-def test_every_model_whose_layer_was_read_is_compared_or_likewise_its_module() -> None:
-    """A model without a subject of its own names a module that another one's subject has."""
-    modules = {subject.module for subject in READ}
-    read = {name: about.block_source for name, about in models().items() if about.block_norm_eps}
-    assert {name for name, source in read.items() if not any(f"tf {module}" in source for module in modules)} == set()
+def test_every_model_whose_layer_transformers_has_is_compared_or_likewise_its_module() -> None:
+    """A model without a subject of its own names a module that another one's subject has; refused ones need none."""
+    modules = {f"tf {subject.module}" for subject in READ}
+    read = {about.block_source.split(";")[0] for about in models().values() if about.block_norm_eps and done(about)}
+    assert {source for source in read if source.startswith("tf ")} == modules
+
+
+def done(about: Model) -> bool:
+    routing = "uniform" if about.num_experts else "none"
+    cases = (f"block+prefill{scope}/{about.id}/ep1/t4/fp32/{routing}/latency" for scope in ("", "+window", "+chunk"))
+    return any(workload_of("block").unsupported(Case.parse(case)) is None for case in cases)
 
 
 @pytest.mark.parametrize("subject", READ[:1], ids=["qwen3"])

@@ -16,11 +16,14 @@ from tiny_models import install, problem_of, tiny
 
 from harness.targets import TargetName, open_target
 from harness.targets.host import working_bytes
+from workloads import gqa
+from workloads.attending import Form
 from workloads.case import Case
 from workloads.checking import Checker, WrongAnswer
+from workloads.models import model
 from workloads.problem import Problem
 from workloads.registry import Built, Implementation, implementations_of, workload_of
-from workloads.rope import rotation_tables
+from workloads.rope import query_factor, rotation_tables
 
 Weights = dict[str, torch.Tensor]
 
@@ -45,9 +48,15 @@ STRETCHED = {
     "rope_mscale": 1.0,
     "rope_mscale_all_dim": 1.0,
 }
+LONG = {"rope_scaling": "longrope", "rope_original": 32, "rope_mscale": 1.2}
+LONG |= {"rope_short": [1.0] * 16, "rope_long": [1.0] * 8 + [32.0] * 8}
+LLAMA3 = {"rope_scaling": "llama3", "rope_factor": 8.0, "rope_original": 64, "rope_beta_fast": 4.0}
+FREE = {key: value for key, value in HEADS.items() if key != "rope_theta"} | {"nope": True}
+GROWING = {"query_growth": 0.5, "query_span": 32}
+NORMED = {"qk_norm": "head", "qk_norm_eps": 1e-6}
 MIXERS: dict[str, list[dict[str, Any]]] = {
     "plain": [{"kind": "gqa"} | HEADS],
-    "normed": [{"kind": "gqa", "qk_norm": "head", "qk_norm_eps": 1e-6} | HEADS],
+    "normed": [{"kind": "gqa"} | NORMED | HEADS],
     "half": [{"kind": "gqa", "qk_norm": "full", "qk_norm_eps": 1e-6, "rope_dim": 16, "v_head_dim": 24} | HEADS],
     "oss": [
         {"kind": "gqa", "sliding_window": 12, "sinks": True, "bias": True} | HEADS | YARN,
@@ -56,21 +65,39 @@ MIXERS: dict[str, list[dict[str, Any]]] = {
     "latent": [LATENT],
     "v3": [LATENT | STRETCHED],
     "windowed": [{"kind": "gqa", "sliding_window": 12} | HEADS],
+    "free": [{"kind": "gqa", "qkv_bias": True, "score_scale": 0.015625} | FREE | GROWING],
+    "capped": [{"kind": "gqa", "score_cap": 0.5, "qkv_clip": 1.0} | HEADS | LLAMA3],
+    "gated": [{"kind": "gqa", "output_gate": True, "qk_norm_after": True} | NORMED | HEADS | LONG],
+    "chunked": [{"kind": "gqa", "head_gate": True, "attention_chunk": 16, "qk_norm_gain": False} | NORMED | HEADS],
+    "shared": [{"kind": "gqa", "k_eq_v": True, "v_norm": True, "score_scale": 1.0} | NORMED | HEADS],
+    "half-sparse": [{"kind": "gqa", "index_heads": 1} | HEADS, {"kind": "gqa"} | HEADS],
+    "biased-latent": [LATENT | {"bias": True}],
+    "latent-gated": [
+        {key: value for key, value in LATENT.items() if key != "rope_theta"}
+        | {"nope": True, "head_gate": True}
+        | GROWING
+    ],
 }
-CASES = [
-    f"attention+{form}{window}/{name}"
-    for name, window in (
-        ("plain", ""),
-        ("normed", ""),
-        ("half", ""),
-        ("oss", ""),
-        ("oss", "+window"),
-        ("windowed", "+window"),
-        ("latent", ""),
-        ("v3", ""),
-    )
-    for form in ("decode+c40", "prefill")
-]
+
+
+def both_forms(*found: tuple[str, str]) -> list[str]:
+    return [f"attention+{form}{scope}/{name}" for name, scope in found for form in ("decode+c40", "prefill")]
+
+
+CASES = both_forms(
+    ("plain", ""),
+    ("normed", ""),
+    ("half", ""),
+    ("oss", ""),
+    ("oss", "+window"),
+    ("windowed", "+window"),
+    ("latent", ""),
+    ("v3", ""),
+)
+TRAITS = both_forms(
+    ("free", ""), ("capped", ""), ("gated", ""), ("chunked", "+chunk"), ("shared", ""), ("latent-gated", "")
+)
+"""What `tests/parity` compares in fp32 on every runtime."""
 
 
 @pytest.fixture(autouse=True)
@@ -92,6 +119,11 @@ def plain(runtime: str) -> Implementation:
 @pytest.mark.parametrize("case", CASES)
 def test_right_implementations_pass(case: str, dtype: str) -> None:
     check(problem(case, dtype), plain("torch"))
+
+
+@pytest.mark.parametrize("case", TRAITS)
+def test_right_implementations_of_every_trait_pass(case: str) -> None:
+    check(problem(case, "bf16"), plain("torch"))
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -146,6 +178,10 @@ FAULTS = [
     ("attention+prefill/oss", zero("attention_k_bias")),
     ("attention+prefill/oss", zero("attention_v_bias")),
     ("attention+prefill/oss", zero("attention_out_bias")),
+    ("attention+prefill/free", zero("attention_q_bias")),
+    ("attention+decode+c40/gated", zero("attention_gate")),
+    ("attention+prefill+chunk/chunked", zero("attention_gate")),
+    ("attention+decode+c40/latent-gated", zero("attention_gate")),
 ]
 
 
@@ -167,6 +203,16 @@ OTHERS = [
     ("attention+decode+c40/v3", {"rope_mscale_all_dim": 0.0}),
     ("attention+decode+c40/v3", {"latent_norm_eps": 1.0}),
     ("attention+prefill/half", {"qk_norm": ""}),
+    ("attention+prefill/free", {"score_scale": 0.0}),
+    ("attention+decode+c40/free", {"query_growth": 0.0}),
+    ("attention+decode+c40/latent-gated", {"query_growth": 0.0}),
+    ("attention+prefill/capped", {"score_cap": 0.0}),
+    ("attention+decode+c40/capped", {"score_cap": 0.0}),
+    ("attention+prefill/capped", {"qkv_clip": 0.0}),
+    ("attention+prefill/gated", {"qk_norm_after": False}),
+    ("attention+prefill+chunk/chunked", {"attention_chunk": 0}),
+    ("attention+prefill+chunk/chunked", {"qk_norm": ""}),
+    ("attention+prefill/shared", {"v_norm": False}),
 ]
 
 
@@ -190,7 +236,7 @@ def test_another_scale_of_the_scores_is_wrong(case: str, dtype: str) -> None:
 
     def build(problem: Problem, on: Any) -> Built:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("workloads.gqa.softmax_scale", lambda mixer, width: 1 / width)
+            patch.setattr("workloads.gqa.softmax_scale", lambda mixer, width, position: 1 / width)
             return right.build(problem, on)
 
     with pytest.raises(WrongAnswer):
@@ -236,14 +282,32 @@ def test_a_window_limits_what_is_read_and_computed() -> None:
             "attention+prefill/deepseek-v4-pro/ep1/t4/fp32/none",
             "attention of kind 'csa', 'hca' of deepseek-v4-pro is not done",
         ),
-        ("attention+prefill/step-3.5-flash/ep1/t4/fp32/none", "a gate on every head's output"),
-        ("attention+prefill/glm-4.5/ep1/t4/fp32/none", "models.toml does not say how glm-4.5 norms and rotates"),
+        ("attention+prefill/deepseek-v3.2/ep1/t4/fp32/none", "sparse attention behind an indexer (index_heads of"),
+        ("attention+prefill/arctic/ep1/t4/fp32/none", "models.toml does not say how arctic norms and rotates"),
+        ("attention+prefill+window/chunked/ep1/t4/fp32/none", "has a sliding window: leave +window out"),
+        ("attention+prefill/chunked/ep1/t4/fp32/none", "attends within chunks: add +chunk"),
+        ("attention+decode+c32+chunk/chunked/ep1/t4/fp32/none", "the first position of a chunk attends to nothing"),
+        ("attention+prefill/free/ep1/t33/fp32/none", "a prefill of more than 32 tokens, whose queries grow"),
+        ("attention+prefill/biased-latent/ep1/t4/fp32/none", "bias of biased-latent is not done yet in attention of"),
     ],
 )
 def test_what_is_not_defined_or_done_says_so(case: str, said: str) -> None:
     refusal = workload_of("attention").unsupported(Case.parse(f"{case}/latency"))
     assert refusal is not None
     assert said in refusal
+
+
+def test_of_two_attentions_the_one_that_is_done_is_meant() -> None:
+    """The first has an indexer, the second not."""
+    assert problem("attention+prefill/half-sparse").sizes.mixer == 1
+
+
+def test_a_chunk_limits_what_is_read_and_computed() -> None:
+    """Chunks of 16: position 40 is the 9th of its chunk; 24 tokens are a chunk of 136 pairs and a half one of 36."""
+    decode, prefill = problem("attention+decode+c40+chunk/chunked"), problem("attention+prefill+chunk/chunked")
+    assert decode.weights["key_cache"].shape == (24 * 2, 8, 32)
+    projections, gate = 256 * (256 + 64 + 64 + 256), 256 * 8
+    assert prefill.cost.flops == 2 * 24 * (projections + gate) + 4 * 32 * 8 * (136 + 36)
 
 
 def test_all_dtypes_share_one_input_digest() -> None:
@@ -272,6 +336,46 @@ def test_rotation_tables_are_those_of_the_formula(theta: float, factor: float) -
     expected = size * np.cos(np.outer([0, 7, 5000], [1.0, last]))
     assert np.allclose(cosine[:, [0, -1]], expected, atol=1e-6)
     assert np.allclose(cosine**2 + sine**2, size**2, atol=1e-6)
+
+
+def test_llama3_stretches_what_turns_rarely() -> None:
+    """64 original positions and r = 8: dims that turn 10.2, 1.02, 0.1 and 0.01 times; factor 8, between 1 and 4 turns mixed."""
+    mixer = replace(tiny("tiny-olmoe").attention[0], rope_theta=1e4, **LLAMA3)
+    turns = 64 / (2 * math.pi) * 0.1
+    kept = (turns - 1.0) / (4.0 - 1.0)
+    rates = [1.0, 0.1 * kept + 0.1 / 8 * (1 - kept), 0.01 / 8, 0.001 / 8]
+    cosine, _ = rotation_tables(mixer, 8, np.array([3, 500]))
+    assert np.allclose(cosine, np.cos(np.outer([3, 500], rates)), atol=1e-6)
+
+
+@pytest.mark.parametrize(("longest", "divisor"), [(3999, 2.0), (4000, 5.0)])
+def test_longrope_has_a_list_for_longer_sequences(longest: int, divisor: float) -> None:
+    scaling = {"rope_scaling": "longrope", "rope_original": 4000, "rope_mscale": 1.5}
+    mixer = replace(
+        tiny("tiny-olmoe").attention[0], rope_theta=1e4, rope_short=(1.0, 2.0), rope_long=(1.0, 5.0), **scaling
+    )
+    cosine, _ = rotation_tables(mixer, 4, np.array([7, longest]))
+    assert np.allclose(cosine[0], 1.5 * np.cos([7.0, 7 * 0.01 / divisor]), atol=1e-6)
+
+
+def test_queries_grow_with_their_position() -> None:
+    """1 + 0.1 ln(1 + floor(p / 8192)), p counted from `query_first`."""
+    mixer = replace(tiny("tiny-olmoe").attention[0], query_growth=0.1, query_span=8192)
+    from_one = replace(mixer, query_first=1)
+    assert [query_factor(one, 8191) for one in (mixer, from_one)] == [1.0, pytest.approx(1 + 0.1 * math.log(2))]
+    assert query_factor(mixer, 100_000) == pytest.approx(1 + 0.1 * math.log(13))
+
+
+@pytest.mark.parametrize(("changes", "bits"), [({}, 0), ({"score_scale": 1.0}, 2), ({"score_scale": 2**-6}, -4)])
+def test_pinned_keys_make_up_for_the_scale_of_scores(changes: dict[str, float], bits: int) -> None:
+    """Heads of 32 have a scale of 0.177: 1 is 5.7 times that, 2**-6 an 11th; with the keys' powers of two both come to 1.4."""
+    made = problem_weights(changes)
+    assert [made[name].scale - problem_weights({})[name].scale for name in ("attention_k", "key_cache")] == [bits, bits]
+
+
+def problem_weights(changes: dict[str, float]) -> Any:
+    mixer = replace(model("plain").attention[0], **changes)
+    return gqa.weights(Form(mixer, 0, 2, 40), model("plain"), 0)
 
 
 def test_the_pre_flight_counts_the_scores() -> None:

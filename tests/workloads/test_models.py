@@ -18,6 +18,8 @@ from workloads.dims import Attention, Model
 from workloads.models import check_share, model, models, parameters, read_models, shares
 from workloads.parameters import expert_parameters, mixer_parameters
 
+GQA = {"kind": "gqa", "layers": 1, "heads": 2, "kv_heads": 1, "head_dim": 3}
+
 
 def tiny(**changes: Any) -> dict[str, Any]:
     """A model whose counts can be worked out by hand; a change to None removes the key."""
@@ -37,7 +39,7 @@ def tiny(**changes: Any) -> dict[str, Any]:
         "moe_intermediate_size": 5,
         "router": "softmax_topk",
         "activation": "silu_swiglu",
-        "attention": [{"kind": "gqa", "layers": 1, "heads": 2, "kv_heads": 1, "head_dim": 3}],
+        "attention": [GQA],
     }
     return {key: value for key, value in (table | changes).items() if value is not None}
 
@@ -88,6 +90,13 @@ def test_an_absent_key_means_there_is_none_of_it() -> None:
         ({"attention": []}, "key 'attention': expected 'array' of length >= 1: correct it"),
         ({"attention": [{"kind": "gqa", "layers": 1}]}, "attention of kind 'gqa' needs heads: add it"),
         ({"attention": [{"kind": "gqa", "layers": 1, "head": 2}]}, "unknown key 'head' in attention[0]: write heads"),
+        (
+            {"attention": [GQA | {"bias": True, "qkv_bias": True}]},
+            "attention of kind 'gqa' has bias and qkv_bias: remove one",
+        ),
+        ({"attention": [GQA | {"nope": True}]}, "attention of kind 'gqa' needs rope_source: add it"),
+        ({"attention": [GQA | {"query_growth": 0.1}]}, "attention of kind 'gqa' needs query_span: add it"),
+        ({"attention": [GQA | {"rope_scaling": "longrope"}]}, "attention of kind 'gqa' needs rope_short: add it"),
         ({"attention": [{"kind": "gka", "layers": 1}]}, "key 'attention[0].kind': 'gka' is not one of gqa, mla"),
     ],
 )
@@ -182,6 +191,8 @@ def test_a_bias_and_an_output_gate_are_counted() -> None:
     plain = Attention(kind="gqa", layers=1, heads=2, kv_heads=1, head_dim=3)
     more = Attention(kind="gqa", layers=1, heads=2, kv_heads=1, head_dim=3, bias=True, output_gate=True)
     assert mixer_parameters(more, 4) - mixer_parameters(plain, 4) == (6 + 6 + 4) + 24
+    without_out = Attention(kind="gqa", layers=1, heads=2, kv_heads=1, head_dim=3, qkv_bias=True)
+    assert mixer_parameters(without_out, 4) - mixer_parameters(plain, 4) == 6 + 6
 
 
 def _gaps(entry: Model) -> Iterator[float]:

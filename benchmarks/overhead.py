@@ -1,0 +1,168 @@
+"""What measuring costs: `python -m benchmarks.overhead`. An empty call and one of 100 µs, timed by moemark and by other tools.
+
+Each tool runs for real in a process of its own, told to take a second of samples. Overhead = (wall time of its measuring,
+start-up apart) / calls - (time of a call in a bare loop in that process). Tools take turns: a busy machine falls on all alike.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from time import perf_counter_ns
+
+__all__ = ["Counted", "by_name", "main", "tell"]
+
+SECONDS, ROUNDS = 1.0, 7
+LONG_NS = 100_000
+ROOT = Path(__file__).resolve().parents[1]
+TOLD = "MOEMARK_OVERHEAD"
+"""Variable that names the file for (wall ns, calls, ns of a call in a bare loop)."""
+
+
+class Counted:
+    """A call that counts itself; `ns` of work."""
+
+    def __init__(self, ns: int) -> None:
+        self.ns, self.calls = ns, 0
+
+    def __call__(self) -> None:
+        self.calls += 1
+        if self.ns:
+            end = perf_counter_ns() + self.ns
+            while perf_counter_ns() < end:
+                pass
+
+
+class _Prepared:
+    """A prepared case whose calls are one function."""
+
+    synchronize: Callable[[], None] | None = None
+
+    def __init__(self, call: Counted) -> None:
+        self._call = call
+
+    def submit(self, slot: int) -> None:
+        """Makes the call of a slot."""
+        self._call()
+
+
+def by_name(name: str) -> Counted:
+    """`empty`, or `100us`."""
+    return Counted(0 if name == "empty" else LONG_NS)
+
+
+def tell(call: Counted, measure: Callable[[], object]) -> None:
+    """Runs a tool's measuring of the call and writes what it took."""
+    begin = perf_counter_ns()
+    measure()
+    wall, calls = perf_counter_ns() - begin, call.calls
+    loops = 2_000 if call.ns else 300_000
+    begin = perf_counter_ns()
+    for _ in range(loops):
+        call()
+    bare = (perf_counter_ns() - begin) / loops
+    Path(os.environ[TOLD]).write_text(json.dumps([wall, calls, bare]))
+
+
+def _moemark(call: Counted) -> None:
+    """Warm-up, sampling and statistics."""
+    from harness.sampling import Goal, Timer, sample, warm_up
+    from results.statistics import estimate
+
+    timer = Timer(_Prepared(call), perf_counter_ns)
+    goal = Goal("latency", 1e-9, round(SECONDS * 1e9))
+    taken = sample(timer, goal, warm_up(timer, goal))
+    estimate(taken.ns, taken.slots, taken.calls_per_sample)
+
+
+def _torch(call: Counted) -> None:
+    """`Timer.blocked_autorange`."""
+    from torch.utils.benchmark import Timer
+
+    timer = Timer("call()", globals={"call": call})
+    timer.blocked_autorange(min_run_time=SECONDS)
+
+
+CHILD = (
+    "import sys; from benchmarks import overhead as o; call = o.by_name(sys.argv[2]); run = getattr(o, sys.argv[1]); "
+)
+CHILD += "o.tell(call, lambda: run(call))"
+PYTEST = """
+from benchmarks.overhead import by_name, tell
+def test_call(benchmark):
+    call = by_name({name!r})
+    tell(call, lambda: benchmark(call))
+"""
+PYPERF = """
+import sys, pyperf
+from benchmarks.overhead import by_name, tell
+call, runner = by_name(sys.argv.pop()), pyperf.Runner()
+tell(call, lambda: runner.bench_func("call", call))
+"""
+
+
+def _command(tool: str, name: str, folder: Path) -> list[str]:
+    if tool == "moemark":
+        return [sys.executable, "-c", CHILD, "_moemark", name]
+    if tool == "torch.utils.benchmark":
+        return [sys.executable, "-c", CHILD, "_torch", name]
+    if tool == "pyperf":
+        (folder / "peer.py").write_text(PYPERF)
+        # One worker as pyperf starts them itself, for ten values of the 0.1 s that its calibration aims at.
+        loops = "500000" if name == "empty" else "1000"
+        worker = ["--worker", "--worker-task=0", "--loops", loops, "--warmups", "1", "--values", "9", "--pipe=3"]
+        return [sys.executable, str(folder / "peer.py"), *worker, name]
+    (folder / "test_peer.py").write_text(PYTEST.format(name=name))
+    return [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "--rootdir",
+        str(folder),
+        f"--benchmark-max-time={SECONDS}",
+        str(folder),
+    ]
+
+
+TOOLS = ("moemark", "pytest-benchmark", "pyperf", "torch.utils.benchmark")
+
+
+def main() -> None:
+    """Prints the table."""
+    print("| call | tool | ns a call beyond the bare loop: median (least to most) | of the call |\n|---|---|---|---|")
+    for name in ("empty", "100us"):
+        found: dict[str, list[float]] = {tool: [] for tool in TOOLS}
+        for _ in range(ROUNDS):
+            for tool in TOOLS:
+                found[tool].append(_overhead_ns(tool, name))
+        for tool, values in found.items():
+            middle = statistics.median(values)
+            share = f"{middle / LONG_NS:.3%}" if name != "empty" else ""
+            print(f"| {name} | {tool} | {middle:.1f} ({min(values):.1f} to {max(values):.1f}) | {share} |", flush=True)
+
+
+def _overhead_ns(tool: str, name: str) -> float:
+    with tempfile.TemporaryDirectory() as text:
+        folder = Path(text)
+        told = folder / "told.json"
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), TOLD: str(told)}
+        with (folder / "pipe").open("wb") as pipe:
+            os.dup2(pipe.fileno(), 3)
+            os.set_inheritable(3, True)
+            command = _command(tool, name, folder)
+            done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, pass_fds=(3,))
+        if done.returncode or not told.exists():
+            raise RuntimeError(f"{tool}: {(done.stdout + done.stderr)[-500:]}")
+        wall, calls, bare = json.loads(told.read_text())
+    return float(wall / calls - bare)
+
+
+if __name__ == "__main__":
+    main()
