@@ -145,6 +145,9 @@ def run(
     budget: Annotated[
         float | None, typer.Option(parser=_seconds, metavar="TIME", help="Most sampling a measurement: 10s.")
     ] = None,
+    processes: Annotated[
+        int | None, typer.Option(metavar="N", help="Fresh processes a measurement: 1, for baselines 5.")
+    ] = None,
     timeout: Annotated[
         float | None, typer.Option(parser=_seconds, metavar="TIME", help="From the first timed call: 120s.")
     ] = None,
@@ -165,7 +168,7 @@ def run(
         raise UserError("--resume finishes a file and --force replaces it: choose one")
     given: dict[str, Any] = {"precision": precision, "budget_s": budget, "timeout_s": timeout}
     given |= {"prepare_timeout_s": prepare_timeout, "implementations": tuple(implementation or ()) or None}
-    given |= {"shared_host": shared_host or None}
+    given |= {"shared_host": shared_host or None, "processes": processes}
     options = {name: value for name, value in given.items() if value is not None}
     ask = Ask(tuple(words or ()), tuple(target or ()), options, output, force, require_device)
     job, outcome = start(ask, resume, observer_for_stderr())
@@ -242,6 +245,47 @@ def compare(
     if as_json:
         return printing.print_json("comparisons", [row for one in found for row in comparison_rows(one)])
     print("\n\n".join(comparison_table(one).text() for one in found))
+
+
+class Undecided(StrEnum):
+    """What a gate does about cases that it is unsure of."""
+
+    warn = "warn"
+    fail = "fail"
+
+
+@app.command()
+def gate(
+    runs: Annotated[list[Path], typer.Argument(metavar="[BASE] NEW", help="Two runs, or one beside --baseline.")],
+    baseline: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Compare with the newest run of this machine in there.")
+    ] = None,
+    undecided: Annotated[Undecided, typer.Option(help="Of unsure cases: a loud line, or exit 3.")] = Undecided.warn,
+    threshold: Annotated[
+        float | None, typer.Option(parser=_fraction, metavar="SHARE", help="Change that counts: 1%.")
+    ] = None,
+    same: Annotated[
+        float | None, typer.Option(parser=_fraction, metavar="SHARE", help="Inside it is the same: 2%.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Fail a slower run: exit 0 no regression, 1 a regression, 2 not comparable, 3 unsure where that was to fail."""
+    from harness import gating, printing
+    from results.gate import gate_rows, sentences
+    from results.tables import gate_table
+
+    given = {"threshold": threshold, "same": same}
+    ask = gating.GateAsk(tuple(runs), baseline, {name: value for name, value in given.items() if value is not None})
+    found = gating.gated(ask, lambda text: print(f"moemark: {text}", file=sys.stderr, flush=True))
+    if as_json:
+        printing.print_json("decisions", gate_rows(found) if found else [])
+    elif found:
+        print(gate_table(found).text())
+    if found is None:
+        return
+    for text in (*found.changes, *sentences(found, undecided.value)):
+        print(f"moemark: {text}", file=sys.stderr)
+    raise typer.Exit(found.exit_code(undecided.value))
 
 
 @app.command()

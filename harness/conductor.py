@@ -6,6 +6,7 @@ Read `conduct` first. A kill at any moment loses at most the measurement under w
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,8 +22,10 @@ from harness.locks import hold_devices
 from harness.plan import Offer, Step, plan_steps
 from harness.privacy import without_folders
 from harness.progress import Observer
+from harness.rounds import Rounds
 from harness.surroundings import recorded_variables, refuse_disturbers
-from results.record import METHOD_VERSION, SCHEMA_VERSION, End, Line, Measurement, Run
+from results.parts import part_of
+from results.record import METHOD_VERSION, SCHEMA_VERSION, End, Line, Measurement, Part, Run
 from results.store import RunFile, Writer
 from workloads.case import UserError
 
@@ -59,7 +62,7 @@ def conduct(job: Job, observer: Observer) -> Outcome:
         steps, left_out = plan_steps(job.selection, offers, job.options.implementations)
         steps = _planned_before(job, steps)
         rest, outcome = _rest(job, steps)
-        observer.planned(steps, len(steps) - len(rest), left_out)
+        observer.planned(steps, len(steps) - len(rest), left_out, job.options.processes)
         if job.before is not None and job.before.complete:
             return outcome
         header = None if job.before is not None else _header(job, offers, steps)
@@ -122,7 +125,10 @@ class _Run:
         """Ceilings, the measurements that are missing, end; the header stands already."""
         try:
             self._ceilings(offers, rest)
-            self._measure_all(len(steps) - len(rest), len(steps), rest, outcome)
+            if self._job.options.processes > 1:
+                self._in_rounds(rest, outcome)
+            else:
+                self._measure_all(len(steps) - len(rest), len(steps), rest, outcome)
         except KeyboardInterrupt:
             outcome.interrupted = True
             self._crew.kill()
@@ -156,10 +162,96 @@ class _Run:
             self._observer.finished(number, total, found)
             before = step
 
+    def _in_rounds(self, rest: Sequence[Step], outcome: Outcome) -> None:
+        """Every process visits every case, each part on disk before the next; then the measurements, in the plan's order."""
+        options, header = self._job.options, self._job.selection.digest
+        rounds = Rounds(rest, options.processes, header, self._job.before.parts if self._job.before else ())
+        pace = _Pace(options.processes, self._observer)
+        for number in range(options.processes):
+            if steps := rounds.todo(number):
+                with pace.round(number) as timed:
+                    timed.started(self._renewed())
+                    self._visit(number, steps, rounds, timed)
+        for step in rest:
+            found = (
+                failed(step, "unsupported", step.reason) if step.reason else rounds.measurement(step, options.precision)
+            )
+            self._record.append(found)
+            outcome.measurements.append(found)
+
+    def _renewed(self) -> float:
+        """Starts fresh processes; how many seconds that took."""
+        began = time.monotonic()
+        self._crew.renew()
+        return time.monotonic() - began
+
+    def _visit(self, number: int, steps: Sequence[Step], rounds: Rounds, timed: _Round) -> None:
+        before: Step | None = None
+        for step in steps:
+            if before is not None and (before.case, before.target) != (step.case, step.target):
+                self._crew.release(before.target)
+            count = rounds.done + 1
+            self._observer.begins(count, rounds.visits, step)
+            found = self._crew.measure(step, self._observer, number, rounds.earlier(step))
+            part = part_of(found, number)
+            self._record.append(part)
+            rounds.take(part)
+            timed.took(part)
+            self._observer.visited(count, rounds.visits, part)
+            before = step
+
     def _measure(self, step: Step) -> Measurement:
         if step.reason is not None:
             return failed(step, "unsupported", step.reason)
         return self._crew.measure(step, self._observer)
+
+
+class _Round:
+    """Where the time of one round goes."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+        self._start_s = 0.0
+        self._sampling_s = 0.0
+
+    def started(self, seconds: float) -> None:
+        """Its processes were up after so many seconds."""
+        self._start_s = seconds
+
+    def took(self, part: Part) -> None:
+        """A part that it measured."""
+        self._sampling_s += sum(turn.noise.wall_ns for turn in part.turns) / 1e9
+
+    @property
+    def wall_s(self) -> float:
+        """Seconds so far."""
+        return time.monotonic() - self._began
+
+    @property
+    def text(self) -> str:
+        """What costs what: processes are started, and cases prepared and checked, in every round again."""
+        rest_s = max(0.0, self.wall_s - self._start_s - self._sampling_s)
+        parts = (
+            f"{self._start_s:.0f} s start-up, {rest_s:.0f} s preparing and checks, {self._sampling_s:.0f} s sampling"
+        )
+        return f"{self.wall_s:.0f} s ({parts})"
+
+
+class _Pace:
+    """Tells after each round what it cost and how long the others will take."""
+
+    def __init__(self, rounds: int, observer: Observer) -> None:
+        self._rounds = rounds
+        self._observer = observer
+
+    @contextmanager
+    def round(self, number: int) -> Iterator[_Round]:
+        """Times one round."""
+        timed = _Round()
+        yield timed
+        left = self._rounds - number - 1
+        ahead = f", about {left * timed.wall_s:.0f} s ahead" if left else ""
+        self._observer.say(f"round {number + 1} of {self._rounds}: {timed.text}{ahead}")
 
 
 def _planned_before(job: Job, steps: list[Step]) -> list[Step]:

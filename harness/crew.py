@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import datetime
 import re
+import secrets
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -19,7 +21,7 @@ from harness.channel import CodeFolder, Died, Overdue, WorkerProcess
 from harness.plan import Offer, Options, Step
 from harness.progress import Observer
 from harness.targets import TargetName
-from results.record import Ceiling, Measurement
+from results.record import Ceiling, Measurement, Part
 
 __all__ = ["Crew", "Refused", "failed", "now_utc"]
 
@@ -73,6 +75,7 @@ class Crew:
         self._options = options
         self._workers: dict[str, WorkerProcess] = {}
         self._cases: list[str] = []
+        self._check_seed = secrets.randbits(32) if options.processes > 1 else None
 
     def hello(self, cases: Sequence[str]) -> list[Offer]:
         """Starts all workers at once and asks each what it offers. Raises Refused for the first that cannot run."""
@@ -81,15 +84,27 @@ class Crew:
             self._start(name)
         return [self._greeting(name) for name in self._targets]
 
-    def measure(self, step: Step, observer: Observer) -> Measurement:
-        """Has one measurement made. Whatever happens to the worker becomes its status."""
+    def renew(self) -> None:
+        """Fresh processes in place of all workers, started together. One that does not open is met again by `measure`."""
+        self.kill()
+        for name in self._targets:
+            self._start(name)
+        for name in self._targets:
+            with suppress(Refused):
+                self._greeting(name)
+
+    def measure(self, step: Step, observer: Observer, process: int = 0, like: Part | None = None) -> Measurement:
+        """Has one measurement made, or what one of several processes has to find, in the form that an earlier one chose.
+
+        Whatever happens to the worker becomes its status.
+        """
         try:
             worker = self._ready(step.target)
         except Refused as error:
             return failed(step, "error", f"the worker did not come back: {error}")
         deadline = _Deadline.begin(self._options)
         try:
-            worker.send(self._request(step))
+            worker.send(self._request(step) | {"process": process} | _form_of(like))
             return self._follow(worker, deadline, observer)
         except Overdue:
             self._drop(step.target)
@@ -139,7 +154,8 @@ class Crew:
     def _request(self, step: Step) -> dict[str, Any]:
         options = self._options
         wanted = {"case": step.case.id, "implementation": step.implementation}
-        return {"op": "measure", **wanted, "precision": options.precision, "budget_s": options.budget_s}
+        share = {"budget_s": options.budget_each_s, "processes": options.processes, "check_seed": self._check_seed}
+        return {"op": "measure", **wanted, **share, "precision": options.precision}
 
     def _follow(self, worker: WorkerProcess, deadline: _Deadline, observer: Observer) -> Measurement:
         while True:
@@ -186,6 +202,11 @@ class Crew:
         worker = self._workers.pop(name, None)
         if worker is not None:
             worker.kill()
+
+
+def _form_of(like: Part | None) -> dict[str, Any]:
+    """What a sample is, as the worker takes it; None leaves it to the worker."""
+    return {name: getattr(like, name, None) for name in ("calls_per_sample", "canary_calls")}
 
 
 def failed(step: Step, status: str, reason: str) -> Measurement:

@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from harness.beside import LEAD_FROM, TURN_NS
 from harness.channel import CodeFolder, Died, Overdue, WorkerProcess
 from harness.crew import HELLO_S
 from harness.interrupts import Interrupts
@@ -32,14 +33,10 @@ from workloads.problem import SLOTS
 
 __all__ = ["DuelOptions", "Fight", "Side", "Turn", "fight"]
 
-TURN_NS = 12_000_000
-"""Work of one turn: longer ones let drift in, shorter ones pay more for the switch."""
 MOST_SAMPLES = 64
 BRIEF_SPINS = {"GOMP_SPINCOUNT": "30000"}
 """Threads that wait spin for some 0.1 ms: longer than the gaps within a call (where sleeping made a 0.13 ms router 6 times
 slower), and much shorter than a turn, in which the other side's threads must not spin."""
-LEAD_FROM = 3
-"""With as many samples a turn, one more is taken in front and thrown away: the first after a switch is slower."""
 
 Say = Callable[[str], None]
 

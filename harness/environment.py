@@ -9,11 +9,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-__all__ = ["environment", "moemark_version", "same_machine"]
+__all__ = ["environment", "moemark_version"]
 
 PACKAGES = ("numpy", "msgspec", "torch", "torch-npu", "onnxruntime", "onnxruntime-gpu", "onnxruntime-cann", "onnx")
-IDENTITY = ("machine.cpu", "machine.cores_logical", "machine.architecture", "machine.memory_gib", "system.name")
-"""What must be equal for two environments to be of the same machine."""
 _ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -26,16 +24,6 @@ def environment() -> dict[str, Any]:
         "packages": _packages(),
         "moemark": _known({"version": moemark_version(), **_git()}),
     }
-
-
-def same_machine(recorded: dict[str, Any], here: dict[str, Any]) -> str | None:
-    """None where two environments are of the same machine; else the first difference as text."""
-    for key in IDENTITY:
-        room, _, name = key.partition(".")
-        before, now = recorded.get(room, {}).get(name), here.get(room, {}).get(name)
-        if before != now:
-            return f"{key} was {before!r} and is {now!r} here"
-    return None
 
 
 def moemark_version() -> str:

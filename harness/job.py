@@ -9,9 +9,10 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from harness.environment import environment, same_machine
+from harness.environment import environment
 from harness.plan import Options, Selection, parse_targets, select
 from harness.targets import TargetName
+from results.machine import same_machine
 from results.record import METHOD_VERSION, Run
 from results.store import HEADER_BEGINS, RunFile, read
 from workloads.case import Case, UserError
@@ -51,7 +52,8 @@ def new_job(ask: Ask) -> Job:
         raise UserError("nothing to run: name a suite (moemark list suites) or a pattern")
     selection = select(ask.words)
     given = dict(ask.options or {})
-    options = Options(**({"budget_s": selection.budget_s} if selection.budget_s else {}) | given)
+    suited = {"processes": selection.processes} | ({"budget_s": selection.budget_s} if selection.budget_s else {})
+    options = Options(**suited | given)
     if not options.implementations:
         options = replace(options, implementations=selection.implementations)
     output = ask.output or _default_output(selection)

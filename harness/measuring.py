@@ -14,10 +14,12 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from harness import sampling
+from harness.beside import Beside, Split
+from harness.canary import Canary, Kind, canary_of, kind_of
 from harness.noise import Watch, contended
 from harness.privacy import without_paths
 from harness.targets import OutOfMemory, Prepared, Target, Unsupported
-from results.record import Check, Cost, Measurement, Skew, Turn
+from results.record import Check, Cost, Measurement, Noise, Skew, Turn
 from workloads.case import Case
 from workloads.checking import Checker, WrongAnswer
 from workloads.kept import kept
@@ -41,6 +43,13 @@ class Request:
     implementation: str
     precision: float
     budget_s: float
+    """Seconds of sampling in this process."""
+    process: int = 0
+    processes: int = 1
+    """With several this is one of them: the case takes turns with a canary."""
+    calls_per_sample: int | None = None
+    canary_calls: int | None = None
+    """As an earlier process had them: all samples of a measurement have one form."""
     check_seed: int | None = None
     """Draws the lines of the final check where several processes have agreed on it; None: one is drawn after timing."""
 
@@ -58,6 +67,13 @@ class Bench:
         """The target's clock where it brings one of its own, else the host's."""
         self._case: Case | None = None
         self._problem: Problem | None = None
+        self._canaries: dict[Kind, Canary | None] = {}
+
+    def canary(self, kind: Kind) -> Canary | None:
+        """The canary of that kind, made once a process; None where the target has none."""
+        if kind not in self._canaries:
+            self._canaries[kind] = canary_of(self.target, kind)
+        return self._canaries[kind]
 
     def problem(self, case: Case) -> Problem:
         """The problem of a case; the one of the case before is freed first."""
@@ -91,7 +107,7 @@ _STATUS_OF: tuple[tuple[type[BaseException], str], ...] = (
     (MemoryError, "out-of-memory"),
     (Exception, "error"),
 )
-_ONLY_OK = ("samples_ns", "slots", "calls_per_sample", "turns", "warnings")
+_ONLY_OK = ("samples_ns", "slots", "calls_per_sample", "turns", "canary", "canary_calls", "canary_ns", "warnings")
 
 
 class Attempt:
@@ -194,19 +210,37 @@ class Attempt:
         timer = sampling.Timer(prepared, self._bench.now)
         self._tell({"event": "timed", "phase": "warm-up"})
         warm = sampling.warm_up(timer, goal, lambda s: self._tell({"event": "phase", "phase": "sample", "needs_s": s}))
-        watch = Watch()
-        taken = sampling.sample(timer, goal, warm, _Reporter(self._tell))
-        noise = watch.stop()
-        disturbed = ["contended"] if contended(noise, os.cpu_count() or 1) else []
+        with sampling.no_collector():
+            sampler = self._sampler(timer, goal, warm)
+            turns = _turns(sampler, goal, request.process, _Reporter(self._tell))
+        taken = sampler.samples
+        disturbed = ["contended"] if any(_contended(turn.noise) for turn in turns) else []
         self.fields |= {
             "samples_ns": taken.ns,
             "slots": taken.slots,
             "calls_per_sample": taken.calls_per_sample,
+            "canary_ns": sampler.canary_ns,
             "warmup_calls": warm.calls,
-            "turns": [Turn(process=0, samples=len(taken.ns), noise=noise)],
+            "turns": turns,
             "warnings": taken.warnings + disturbed,
         }
         return warm.handles
+
+    def _sampler(self, timer: sampling.Timer, goal: sampling.Goal, warm: sampling.Warm) -> sampling.Sampler:
+        request = self._request
+        form = sampling.form_of(timer, goal, warm)
+        if request.calls_per_sample is not None:
+            form = replace(form, revolutions=request.calls_per_sample // SLOTS)
+        canary = self._canary() if request.processes > 1 else None
+        if canary is None:
+            return sampling.Sampler(timer, goal, form)
+        beside = Beside(timer, goal, form, canary, Split(request.processes, request.canary_calls), warm)
+        self.fields |= {"canary": canary.name, "canary_calls": beside.canary_calls}
+        return beside
+
+    def _canary(self) -> Canary | None:
+        cost: Cost = self.fields["cost"]
+        return self._bench.canary(kind_of(cost.flops, cost.bytes))
 
     def check_after(self, prepared: Prepared, handles: list[Any]) -> None:
         """Every slot once more after timing. `handles` are outputs handed out before: they are poisoned. Raises WrongAnswer."""
@@ -226,6 +260,33 @@ class Attempt:
     def _record_check(self, checker: Checker) -> None:
         passed = self._before and bool(self._after)
         self.fields["check"] = Check(passed=passed, before=self._before, after=self._after, **checker.report())
+
+
+def _turns(sampler: sampling.Sampler, goal: sampling.Goal, process: int, progress: _Reporter) -> list[Turn]:
+    """Samples in one turn; in another one where that was contended and the budget left holds a second floor.
+
+    More samples are the only mend: those of the contended turn stay and count, or the quiet ones would be chosen.
+    """
+    first, spent_ns = _turn(sampler, goal.length_ns, process, progress)
+    left_ns = goal.length_ns - spent_ns
+    floor_ns = spent_ns * sampler.floor // max(len(sampler.ns), 1)
+    if goal.scenario == "sustained" or not _contended(first.noise) or left_ns < floor_ns:
+        return [first]
+    return [first, _turn(sampler, left_ns, process, progress)[0]]
+
+
+def _turn(sampler: sampling.Sampler, length_ns: int, process: int, progress: _Reporter) -> tuple[Turn, int]:
+    """One go of a sampler with the noise beside it, and how long it took in ns of the target's clock."""
+    before = len(sampler.ns), len(sampler.canary_ns), sampler.shares
+    watch = Watch()
+    spent_ns = sampler.go(length_ns, progress)
+    noise = watch.stop()
+    taken, canary, shares = len(sampler.ns) - before[0], len(sampler.canary_ns) - before[1], sampler.shares - before[2]
+    return Turn(process=process, samples=taken, noise=noise, canary=canary, shares=max(shares, 1)), spent_ns
+
+
+def _contended(noise: Noise) -> bool:
+    return contended(noise, os.cpu_count() or 1)
 
 
 class _Reporter:

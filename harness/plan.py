@@ -21,6 +21,9 @@ NO_IMPLEMENTATION = "none"
 """Stands in the record where a workload has no implementation at all for a runtime."""
 
 
+MOST_PROCESSES = 100
+
+
 @dataclass(frozen=True)
 class Options:
     """How to measure; as in the header of a run."""
@@ -32,6 +35,8 @@ class Options:
     implementations: tuple[str, ...] = ()
     """Only these; empty: the portable one and each closed one that suits the case."""
     shared_host: bool = False
+    processes: int = 1
+    """Fresh processes that each measure every case, beside a canary where there are several; the budget is split over them."""
 
     def __post_init__(self) -> None:
         """Raises UserError for a number that cannot be meant."""
@@ -41,6 +46,15 @@ class Options:
             if not 0 < getattr(self, name) < 1e9:
                 flag = name.removesuffix("_s").replace("_", "-")
                 raise UserError(f"--{flag} must be a positive number of seconds, for instance --{flag} 10s")
+        if not 1 <= self.processes <= MOST_PROCESSES:
+            raise UserError(
+                f"--processes {self.processes} is not between 1 and {MOST_PROCESSES}: 5 is what baselines need"
+            )
+
+    @property
+    def budget_each_s(self) -> float:
+        """Seconds of sampling in one process."""
+        return self.budget_s / self.processes
 
 
 @dataclass(frozen=True)
@@ -53,6 +67,7 @@ class Selection:
     any_scenario: frozenset[Case] = frozenset()
     """Cases whose scenario a `*` chose: left out where a target cannot do it."""
     budget_s: float | None = None
+    processes: int = 1
     implementations: tuple[str, ...] = ()
 
 
@@ -129,6 +144,7 @@ def select(words: Sequence[str]) -> Selection:
         cases=cases,
         any_scenario=frozenset().union(*(part.any_scenario for part in parts)),
         budget_s=max(budgets, default=None),
+        processes=max(part.processes for part in parts),
         implementations=tuple(dict.fromkeys(name for part in parts for name in part.implementations)),
     )
 
@@ -144,6 +160,7 @@ def _select_one(word: str) -> Selection:
         digest=suite.digest,
         cases=tuple(suite.cases),
         budget_s=suite.budget_s,
+        processes=suite.processes,
         implementations=tuple(suite.implementations or ()),
     )
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from harness.plan import LeftOut, Step
 from harness.progress import Observer
 from results.figures import percent, time_text
-from results.record import Measurement
-from results.statistics import estimate
+from results.record import Measurement, Observed, Part
+from results.statistics import time_of
 from results.tables import Column, Section, Table
 
 if TYPE_CHECKING:
@@ -52,16 +52,20 @@ class PlainObserver(Observer):
     def say(self, text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
-    def planned(self, steps: Sequence[Step], done: int, left_out: Sequence[LeftOut]) -> None:
+    def planned(self, steps: Sequence[Step], done: int, left_out: Sequence[LeftOut], processes: int) -> None:
         cases = len({step.case for step in steps})
         recorded = f", {done} recorded already" if done else ""
-        self.say(f"{len(steps)} measurements of {cases} cases{recorded}")
+        several = f", each prepared, checked and sampled in {processes} processes" if processes > 1 else ""
+        self.say(f"{len(steps)} measurements of {cases} cases{several}{recorded}")
         reasons = Counter((left.target, left.implementation, left.reason) for left in left_out for _ in left.cases)
         for (target, implementation, reason), count in reasons.items():
             self.say(f"left out on {target}: {implementation} ({count} cases): {reason}")
 
     def finished(self, number: int, total: int, measurement: Measurement) -> None:
         self.say(f"[{number}/{total}] {_sentence(measurement)}")
+
+    def visited(self, number: int, total: int, part: Part) -> None:
+        self.say(f"[{number}/{total}] process {part.process + 1}: {_sentence(part)}")
 
 
 class TerminalObserver(PlainObserver):
@@ -85,10 +89,10 @@ class TerminalObserver(PlainObserver):
     def say(self, text: str) -> None:
         self._console.print(text)
 
-    def planned(self, steps: Sequence[Step], done: int, left_out: Sequence[LeftOut]) -> None:
-        super().planned(steps, done, left_out)
+    def planned(self, steps: Sequence[Step], done: int, left_out: Sequence[LeftOut], processes: int) -> None:
+        super().planned(steps, done, left_out, processes)
         self._progress.start()
-        self._task = self._progress.add_task("", total=len(steps), completed=done)
+        self._task = self._progress.add_task("", total=len(steps) * processes, completed=done * processes)
 
     def begins(self, number: int, total: int, step: Step) -> None:
         self._now = f"{step.case.id} {step.target} {step.implementation}"
@@ -103,22 +107,29 @@ class TerminalObserver(PlainObserver):
 
     def finished(self, number: int, total: int, measurement: Measurement) -> None:
         super().finished(number, total, measurement)
-        if self._task is not None:
-            self._progress.update(self._task, completed=number)
+        self._completed(number, total)
+
+    def visited(self, number: int, total: int, part: Part) -> None:
+        super().visited(number, total, part)
+        self._completed(number, total)
 
     def close(self) -> None:
         self._progress.stop()
+
+    def _completed(self, number: int, total: int) -> None:
+        if self._task is not None:
+            self._progress.update(self._task, completed=number, total=total)
 
     def _describe(self, phase: str) -> None:
         if self._task is not None:
             self._progress.update(self._task, description=f"{phase}: {self._now}" if phase else self._now)
 
 
-def _sentence(measurement: Measurement) -> str:
+def _sentence(measurement: Observed) -> str:
     what = f"{measurement.case} {measurement.target} {measurement.implementation}"
     if measurement.status != "ok":
         return f"{what}: {measurement.status}: {measurement.reason}"
-    found = estimate(measurement.samples_ns, measurement.slots, measurement.calls_per_sample)
+    found = time_of(measurement)
     warned = f" ({', '.join(measurement.warnings)})" if measurement.warnings else ""
     return f"{what}: {time_text(found.ns)} ±{percent(found.precision)}{warned}"
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from harness.plan import LeftOut, Step
-from results.record import Measurement
+from results.record import Measurement, Part
 
 __all__ = ["Observer"]
 
@@ -17,8 +17,8 @@ class Observer:
     def say(self, text: str) -> None:
         """One line about the run as a whole."""
 
-    def planned(self, steps: Sequence[Step], done: int, left_out: Sequence[LeftOut]) -> None:
-        """The measurements of the run, how many of them are recorded already, and what is left out."""
+    def planned(self, steps: Sequence[Step], done: int, left_out: Sequence[LeftOut], processes: int) -> None:
+        """The measurements of the run, how many of them are recorded already, what is left out, and processes of each."""
 
     def begins(self, number: int, total: int, step: Step) -> None:
         """Measurement `number` of `total` begins."""
@@ -31,6 +31,9 @@ class Observer:
 
     def finished(self, number: int, total: int, measurement: Measurement) -> None:
         """A measurement is recorded."""
+
+    def visited(self, number: int, total: int, part: Part) -> None:
+        """One of several processes has measured a case, the visit `number` of `total`."""
 
     def close(self) -> None:
         """The run is over, whichever way."""

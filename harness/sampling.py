@@ -23,11 +23,15 @@ __all__ = [
     "DRIFT",
     "FLOOR_REVOLUTIONS",
     "FLOOR_WINDOWS",
+    "Form",
     "Goal",
     "Progress",
+    "Sampler",
     "Samples",
     "Timer",
     "Warm",
+    "form_of",
+    "no_collector",
     "sample",
     "warm_up",
 ]
@@ -66,6 +70,11 @@ class Goal:
     precision: float
     budget_ns: int
 
+    @property
+    def length_ns(self) -> int:
+        """How long sampling goes on at most."""
+        return SUSTAINED_NS if self.scenario == "sustained" else self.budget_ns
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -93,6 +102,24 @@ class Samples:
     slots: list[int] | None
     calls_per_sample: int
     warnings: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Form:
+    """What a sample is: one call of one slot (`revolutions` = 0), or whole revolutions, queued or each call waited for."""
+
+    revolutions: int = 0
+    queued: bool = False
+
+    @property
+    def calls(self) -> int:
+        """Calls of a sample."""
+        return SLOTS * self.revolutions or 1
+
+    @property
+    def floor(self) -> int:
+        """Fewest samples of a measurement."""
+        return FLOOR_WINDOWS if self.revolutions else FLOOR_REVOLUTIONS * SLOTS
 
 
 class Timer:
@@ -141,6 +168,16 @@ class Timer:
             durations[number] = now() - begin
             del handle
         return durations
+
+    def repeated(self, count: int) -> int:
+        """Duration in ns of so many calls of slot 0, each completed before the next."""
+        submit, wait = self._submit, self._wait
+        begin = self.now()
+        for _ in range(count):
+            submit(0)
+            if wait is not None:
+                wait()
+        return self.now() - begin
 
     def window(self, revolutions: int, queued: bool) -> int:
         """Duration in ns of whole revolutions: each call completed before the next, or all queued and waited for once."""
@@ -204,7 +241,7 @@ def warm_up(timer: Timer, goal: Goal, needs: Callable[[float], None] = lambda se
 
 
 @contextmanager
-def _no_collector() -> Iterator[None]:
+def no_collector() -> Iterator[None]:
     """Keeps Python's collector out of the samples."""
     gc.collect()
     gc.freeze()
@@ -216,21 +253,15 @@ def _no_collector() -> Iterator[None]:
         gc.unfreeze()
 
 
-def sample(timer: Timer, goal: Goal, warm: Warm, progress: Callable[[Progress], None] = lambda now: None) -> Samples:
-    """Takes samples until the interval is narrow enough or the budget is spent; the floor is finished whatever it takes."""
+def form_of(timer: Timer, goal: Goal, warm: Warm) -> Form:
+    """One call a sample, unless reading the clock would cost too much of it or calls are to be queued."""
     cost = timer.clock_cost_ns()
-    taken: _Calls | _Windows
-    with _no_collector():
-        if goal.scenario != "latency":
-            taken = _Windows(timer, _window_revolutions(timer, warm.call_ns), queued=True)
-        elif cost > CLOCK_SHARE * warm.call_ns:
-            call_ns = max(warm.call_ns - cost, 1.0)
-            revolutions = max(1, math.ceil(cost / (CLOCK_SHARE * SLOTS * call_ns)))
-            taken = _Windows(timer, revolutions, queued=False)
-        else:
-            taken = _Calls(timer)
-        _until_done(taken, goal, timer, progress)
-    return Samples(taken.ns, taken.slots, taken.calls_per_sample, _warnings(taken, goal))
+    if goal.scenario != "latency":
+        return Form(_window_revolutions(timer, warm.call_ns), queued=True)
+    if cost > CLOCK_SHARE * warm.call_ns:
+        call_ns = max(warm.call_ns - cost, 1.0)
+        return Form(max(1, math.ceil(cost / (CLOCK_SHARE * SLOTS * call_ns))))
+    return Form()
 
 
 def _window_revolutions(timer: Timer, call_ns: float) -> int:
@@ -240,68 +271,81 @@ def _window_revolutions(timer: Timer, call_ns: float) -> int:
     return max(1, math.ceil(1.05 * first * WINDOW_NS / max(took, 1)))
 
 
-class _Calls:
-    """Samples of single calls, each with its slot."""
+def sample(timer: Timer, goal: Goal, warm: Warm, progress: Callable[[Progress], None] = lambda now: None) -> Samples:
+    """Takes samples until the interval is narrow enough or the budget is spent; the floor is finished whatever it takes."""
+    with no_collector():
+        sampler = Sampler(timer, goal, form_of(timer, goal, warm))
+        sampler.go(goal.length_ns, progress)
+    return sampler.samples
 
-    calls_per_sample = 1
-    floor = FLOOR_REVOLUTIONS * SLOTS
 
-    def __init__(self, timer: Timer) -> None:
-        self._timer = timer
+class Sampler:
+    """Takes samples of one form, in one go or several."""
+
+    def __init__(self, timer: Timer, goal: Goal, form: Form) -> None:
+        self.form = form
         self.ns: list[int] = []
-        self.slots: list[int] | None = []
+        self.canary_ns: list[int] = []
+        self._timer = timer
+        self._goal = goal
+        self._look_at = 0
+
+    @property
+    def floor(self) -> int:
+        """Fewest samples of one go."""
+        return self.form.floor
+
+    @property
+    def shares(self) -> int:
+        """Shares that took turns with a canary's: none here."""
+        return 0
+
+    @property
+    def slots(self) -> list[int] | None:
+        """The slot of each sample."""
+        return None if self.form.revolutions else list(range(SLOTS)) * (len(self.ns) // SLOTS)
+
+    @property
+    def samples(self) -> Samples:
+        """All samples so far, with the warnings that they deserve."""
+        return Samples(self.ns, self.slots, self.form.calls, _warnings(self, self._goal))
 
     def take(self) -> None:
-        self.ns += self._timer.revolution()
-        assert self.slots is not None
-        self.slots += range(SLOTS)
+        """The least that can be taken: whole revolutions."""
+        if self.form.revolutions:
+            self.ns.append(self._timer.window(self.form.revolutions, self.form.queued))
+        else:
+            self.ns += self._timer.revolution()
+
+    def go(self, length_ns: int, progress: Callable[[Progress], None] = lambda now: None) -> int:
+        """Takes samples until the interval of all so far is narrow enough or the time is up, but a floor at least.
+
+        Returns the time that it took, in ns.
+        """
+        goal, begin, before = self._goal, self._timer.now(), len(self.ns)
+        while True:
+            self.take()
+            elapsed, count = self._timer.now() - begin, len(self.ns)
+            if count - before < self.floor:
+                continue
+            if elapsed >= length_ns:
+                return elapsed
+            if count < self._look_at:
+                continue
+            self._look_at = math.ceil(count * LOOK_GROWTH)
+            now = estimate(self.ns, self.slots, self.form.calls)
+            progress(Progress(now, elapsed, length_ns))
+            if goal.scenario != "sustained" and now.precision <= goal.precision:
+                return elapsed
 
 
-class _Windows:
-    """Samples of whole revolutions."""
-
-    floor = FLOOR_WINDOWS
-    slots: list[int] | None = None
-
-    def __init__(self, timer: Timer, revolutions: int, queued: bool) -> None:
-        self._timer = timer
-        self._revolutions = revolutions
-        self._queued = queued
-        self.calls_per_sample = SLOTS * revolutions
-        self.ns: list[int] = []
-
-    def take(self) -> None:
-        self.ns.append(self._timer.window(self._revolutions, self._queued))
-
-
-def _until_done(taken: _Calls | _Windows, goal: Goal, timer: Timer, progress: Callable[[Progress], None]) -> None:
-    begin = timer.now()
-    length = SUSTAINED_NS if goal.scenario == "sustained" else goal.budget_ns
-    look_at = taken.floor
-    while True:
-        taken.take()
-        elapsed = timer.now() - begin
-        count = len(taken.ns)
-        if count < taken.floor:
-            continue
-        if elapsed >= length:
-            return
-        if count < look_at:
-            continue
-        look_at = math.ceil(count * LOOK_GROWTH)
-        now = estimate(taken.ns, taken.slots, taken.calls_per_sample)
-        progress(Progress(now, elapsed, length))
-        if goal.scenario != "sustained" and now.precision <= goal.precision:
-            return
-
-
-def _warnings(taken: _Calls | _Windows, goal: Goal) -> list[str]:
-    whole = estimate(taken.ns, taken.slots, taken.calls_per_sample)
+def _warnings(taken: Sampler, goal: Goal) -> list[str]:
+    whole = estimate(taken.ns, taken.slots, taken.form.calls)
     found = ["noisy"] if whole.precision > goal.precision else []
     return found + (["drift"] if _drifted(taken) else [])
 
 
-def _drifted(taken: _Calls | _Windows) -> bool:
+def _drifted(taken: Sampler) -> bool:
     """True where the medians of the first and the last third differ by more than 2 %, and by more than their own intervals.
 
     The intervals are those of independent samples: a trend would widen the estimate's own interval until it hid itself.
@@ -313,7 +357,7 @@ def _drifted(taken: _Calls | _Windows) -> bool:
     return difference > max(DRIFT, math.hypot(_half_width(first), _half_width(last)))
 
 
-def _levels(taken: _Calls | _Windows) -> list[float]:
+def _levels(taken: Sampler) -> list[float]:
     """Each sample over the median of its slot (of all samples, where they have none)."""
     if taken.slots is None:
         middle = statistics.median(taken.ns)

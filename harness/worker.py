@@ -105,6 +105,11 @@ class _Worker:
             implementation=request["implementation"],
             precision=request["precision"],
             budget_s=request["budget_s"],
+            process=request["process"],
+            processes=request["processes"],
+            calls_per_sample=request["calls_per_sample"],
+            canary_calls=request["canary_calls"],
+            check_seed=request["check_seed"],
         )
         found = measure(self._open_bench(), wanted, self._tell)
         self._tell({"event": "measurement", "measurement": found})

@@ -1,20 +1,37 @@
 """Which is faster, and how sure that is: two runs case by case, or the targets of one run side by side.
 
-Only equal work is compared: same case, same inputs, same method. Two different runs of one process each are always
-`unsure`: processes of equal code differ by more than the interval within one of them can know. Across number formats the work
-is equal but for the dtype, and that is compared only where it is asked for.
+Runs by several processes each, beside one canary, are compared by what differs beyond the canary (`results.beside`). Without a
+common canary the interval also holds what equal code differs by between runs. Runs of one process are always `unsure`:
+processes of equal code differ by more than the interval within one of them can know. Over many cases verdicts are corrected:
+`benjamini_hochberg` (which changed?) here, `holm` (did any?) in the gate.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from results import beside
+from results.matching import Match, fastest, matched
+from results.pairs import Correction, Joined, benjamini_hochberg, surviving
 from results.record import Measurement
-from results.statistics import Estimate, Ratio, Series, Verdict, estimate, geometric_mean, ratio, verdict
+from results.statistics import (
+    Estimate,
+    Level,
+    Ratio,
+    Series,
+    Verdict,
+    geometric_mean,
+    levels,
+    ratio,
+    ratio_of,
+    time_of,
+    verdict,
+)
 from results.store import RunFile
-from workloads.case import Case, UserError
+from workloads.case import UserError
 
 __all__ = [
     "ONE_PROCESS",
@@ -26,12 +43,22 @@ __all__ = [
     "compare",
     "comparison_rows",
     "fastest",
+    "nothing_comparable",
+    "pair_row",
+    "pairs_of",
     "targets_side_by_side",
 ]
 
-ONE_PROCESS = "one process each: processes of equal code differ by more; `moemark duel` decides"
-OTHER_FORMAT = "other format: the new run has this case as {}, which --across-formats compares"
+ONE_PROCESS = (
+    "one process each: processes of equal code differ by more; measure with --processes 5, or let `moemark duel` decide"
+)
+NO_CANARY = "no common canary: the interval holds the 2.4 % that equal code differs by between runs"
+CONTENDED = "contended, and no common canary that saw it too"
+FALLEN = "does not survive the correction for {} cases"
 _SAME_LINES = "the same measurement in both files"
+KNOWN_SPREAD = 0.024
+"""Standard deviation of the log ratio of equal code's medians, recorded minutes apart on two shared cores: over 32 pairs of
+runs of 15 s it was as large with five processes as with one."""
 
 
 @dataclass(frozen=True)
@@ -52,9 +79,16 @@ class Pair:
     base: Estimate | None = None
     new: Estimate | None = None
     ratio: Ratio | None = None
+    """Time of new over base; where there is a canary, over what the machine did to it."""
     verdict: Verdict | None = None
     reason: str | None = None
     warnings: tuple[str, ...] = ()
+    p: float | None = None
+    """One-sided p of the verdict `slower` or `faster`."""
+    canary_ratio: float | None = None
+    """The canary's time in new over that in base."""
+    statuses: tuple[str | None, str | None] = (None, None)
+    """Of base and new; None: not in that run."""
 
 
 @dataclass(frozen=True)
@@ -74,40 +108,135 @@ class Comparison:
         return tuple(pair for pair in self.pairs if pair.ratio)
 
 
-Key = tuple[str, str, str]
-"""Case, target, implementation."""
-Side = tuple[Measurement, str]
-"""A measurement and its line's digest."""
-
-
 def compare(base: RunFile, new: RunFile, margins: Margins | None = None, across_formats: bool = False) -> Comparison:
-    """Compares two runs. Raises UserError, with the first reason, if they have no comparable case at all.
+    """Compares two runs (`across_formats` as in `matched`), verdicts corrected by Benjamini and Hochberg.
 
-    `across_formats`: what has no partner in the other run is compared with the same case in another dtype, on each target the
-    fastest implementation of either that is not open.
+    Raises UserError, with the first reason, if no case is comparable.
     """
     margins = margins or Margins()
+    judge = _judge(base, new, margins, across_formats)
+    pairs = _corrected(judge.pairs, benjamini_hochberg)
+    ratios = [pair.ratio for pair in pairs if pair.ratio]
+    if not ratios:
+        raise nothing_comparable(base, new, pairs)
+    mean = judge.mean or geometric_mean(ratios)
+    return Comparison(base.stem, new.stem, pairs, mean, _mean_verdict(pairs, mean, margins))
+
+
+def pairs_of(base: RunFile, new: RunFile, margins: Margins, correct: Correction) -> tuple[Pair, ...]:
+    """Every measurement of both runs with its verdict. Raises UserError for runs of different methods."""
+    return _corrected(_judge(base, new, margins, across_formats=False).pairs, correct)
+
+
+def nothing_comparable(base: RunFile, new: RunFile, pairs: Sequence[Pair]) -> UserError:
+    """The mistake of two runs without comparable work, with the first reason."""
+    why = f", for instance {pairs[0].case}: {pairs[0].reason}" if pairs else ": one of them is empty"
+    return UserError(f"{base.stem} and {new.stem} have no comparable case{why}")
+
+
+def _judge(base: RunFile, new: RunFile, margins: Margins, across_formats: bool) -> _Judge:
     if base.run.method_version != new.run.method_version:
         versions = f"{base.run.method_version} and {new.run.method_version}"
         raise UserError(f"{base.stem} and {new.stem} measured by different methods ({versions}): measure one again")
-    sides = _by_key(base), _by_key(new)
-    pairs = () if sides[0].keys() & sides[1].keys() else tuple(_across_targets(sides[0], sides[1], margins))
-    if not pairs:
-        pairs = tuple(_pair(key, sides[0].get(key), sides[1].get(key), margins) for key in (sides[0] | sides[1]))
-        pairs = _across(pairs, sides, margins) if across_formats else tuple(_hinted(pair, sides[1]) for pair in pairs)
-    ratios = [pair.ratio for pair in pairs if pair.ratio]
-    if not ratios:
-        why = f", for instance {pairs[0].case}: {pairs[0].reason}" if pairs else ": one of them is empty"
-        raise UserError(f"{base.stem} and {new.stem} have no comparable case{why}")
-    mean = geometric_mean(ratios)
-    return Comparison(base.stem, new.stem, pairs, mean, _mean_verdict(pairs, mean, margins))
+    return _Judge(matched(base, new, across_formats), margins)
+
+
+class _Judge:
+    """Turns matches into pairs with verdicts, all of a comparison at once: processes of several cases calibrate each other."""
+
+    def __init__(self, matches: Sequence[Match], margins: Margins) -> None:
+        self._matches = matches
+        self._margins = margins
+        self._levels = _levels_of(matches)
+        self._beside = _beside(matches)
+        self.pairs = tuple(self._pair(match) for match in matches)
+
+    @property
+    def mean(self) -> Ratio | None:
+        """Geometric mean over the pairs where all have a common canary, with what their processes have in common; else None."""
+        comparable = [match for match in self._matches if not match.reason]
+        if len(comparable) < 2 or any(id(match) not in self._beside for match in comparable):
+            return None
+        return beside.mean_difference([self._beside[id(match)] for match in comparable]).interval()
+
+    def _pair(self, match: Match) -> Pair:
+        statuses = tuple(side[0].status if side else None for side in (match.base, match.new))
+        if match.reason or match.base is None or match.new is None:
+            return Pair(*match.key, reason=match.reason, statuses=statuses)  # type: ignore[arg-type]
+        lines, times = (match.base[0], match.new[0]), self._times(match)
+        pair = Pair(*match.key, times[0].estimate, times[1].estimate, warnings=_warnings(*lines), statuses=("ok", "ok"))
+        if match.base[1] == match.new[1]:
+            return replace(pair, ratio=Ratio(1.0, 1.0, 1.0), verdict="same", reason=_SAME_LINES)
+        if min(line.processes for line in lines) < 2:
+            return replace(pair, ratio=ratio_of(*times), verdict="unsure", reason=ONE_PROCESS)
+        if id(match) in self._beside:
+            found = self._beside[id(match)]
+            return self._decided(replace(pair, canary_ratio=math.exp(found.canary)), found.joined)
+        if any("contended" in line.warnings for line in lines):
+            return replace(pair, reason=CONTENDED)
+        return self._decided(replace(pair, reason=NO_CANARY), _spread(*times))
+
+    def _times(self, match: Match) -> tuple[Level, Level]:
+        assert match.base is not None and match.new is not None, "refused matches have no times"
+        return self._levels[id(match.base[0])], self._levels[id(match.new[0])]
+
+    def _decided(self, pair: Pair, found: Joined) -> Pair:
+        compared, margins = found.interval(), self._margins
+        word = verdict(compared, margins.threshold, margins.same)
+        tails = {"slower": found.p_above, "faster": found.p_below}
+        return replace(pair, ratio=compared, verdict=word, p=tails[word](margins.threshold) if word in tails else None)
+
+
+def _levels_of(matches: Sequence[Match]) -> dict[int, Level]:
+    """Levels by the identity of a measurement, each computed once."""
+    lines = {id(side[0]): side[0] for match in matches if not match.reason for side in (match.base, match.new) if side}
+    return dict(zip(lines, levels([Series.of(line) for line in lines.values()]), strict=True))
+
+
+def _beside(matches: Sequence[Match]) -> dict[int, beside.Difference]:
+    """What differs beyond the canary, by the identity of a match whose sides have the same one."""
+    found: dict[int, beside.Difference] = {}
+    groups: dict[str, list[tuple[int, tuple[beside.Side, beside.Side]]]] = {}
+    for match in matches:
+        sides = _sides_beside(match)
+        if sides is not None and match.base is not None:
+            groups.setdefault(str(match.base[0].canary), []).append((id(match), sides))
+    for members in groups.values():
+        together = beside.differences([sides for _, sides in members])
+        found |= {number: one for (number, _), one in zip(members, together, strict=True)}
+    return found
+
+
+def _sides_beside(match: Match) -> tuple[beside.Side, beside.Side] | None:
+    if match.reason or match.base is None or match.new is None or match.base[0].canary != match.new[0].canary:
+        return None
+    base, new = (beside.Side.of(side[0]) for side in (match.base, match.new))
+    return (base, new) if base and new else None
+
+
+def _spread(base: Level, new: Level) -> Joined:
+    """Two runs of several processes without a common canary: their own errors and what runs of equal code differ by."""
+    errors = base.error, new.error
+    squares = [error.size**2 for error in errors]
+    below = sum(square**2 / error.degrees for square, error in zip(squares, errors, strict=True))
+    whole = sum(squares) + KNOWN_SPREAD**2
+    log = new.log - base.log if base.slots == new.slots else math.log(new.ns / base.ns)
+    return Joined(log, math.sqrt(whole), whole**2 / below if below else math.inf, 0)
+
+
+def _corrected(pairs: Sequence[Pair], correct: Correction) -> tuple[Pair, ...]:
+    """Verdicts that the number of cases leaves."""
+    decided = [pair for pair in pairs if pair.p is not None or pair.verdict in ("same", "unsure")]
+    stands = surviving([str(pair.verdict) for pair in decided], [pair.p for pair in decided], correct)
+    fallen = {id(pair) for pair, good in zip(decided, stands, strict=True) if not good}
+    reason = FALLEN.format(len(decided))
+    return tuple(replace(pair, verdict="unsure", reason=reason) if id(pair) in fallen else pair for pair in pairs)
 
 
 def comparison_rows(comparison: Comparison) -> list[dict[str, Any]]:
     """The pairs as plain dicts, and the geometric mean as the last one (case `geometric mean`)."""
-    rows = [_pair_row(comparison, pair) for pair in comparison.pairs]
     mean = Pair("geometric mean", "*", "*", ratio=comparison.mean, verdict=comparison.mean_verdict)
-    return [*rows, _pair_row(comparison, mean)]
+    return [pair_row(comparison.base, comparison.new, pair) for pair in (*comparison.pairs, mean)]
 
 
 @dataclass(frozen=True)
@@ -136,131 +265,6 @@ def targets_side_by_side(run_file: RunFile) -> list[SideBySide]:
     return [_side_by_side(case, run_file) for case in cases]
 
 
-def fastest(measurements: Iterable[Measurement]) -> Measurement | None:
-    """The fastest `ok` one that is not `open`; None if there is none."""
-    ranked = [line for line in measurements if line.status == "ok" and line.division != "open"]
-    return min(ranked, key=lambda line: _time(line).ns, default=None)
-
-
-def _by_key(run_file: RunFile) -> dict[Key, Side]:
-    pairs = zip(run_file.measurements, run_file.digests, strict=True)
-    return {(line.case, line.target, line.implementation): (line, digest) for line, digest in pairs}
-
-
-def _across_targets(base: dict[Key, Side], new: dict[Key, Side], margins: Margins) -> Iterable[Pair]:
-    """Runs without a common target or implementation: every target of one against every one of the other, each case by its
-    fastest exact implementation; cases are the same by their digest."""
-    for case in dict.fromkeys(line.case_digest for line, _ in base.values()):
-        one, other = (_fastest_by_target(side, case) for side in (base, new))
-        for first in one.values():
-            for second in other.values():
-                lines = first[0], second[0]
-                target, how = (_both(getattr(line, name) for line in lines) for name in ("target", "implementation"))
-                yield _pair((lines[0].case, target, how), first, second, margins)
-
-
-def _both(names: Iterable[str]) -> str:
-    return " / ".join(dict.fromkeys(names))
-
-
-def _fastest_by_target(side: dict[Key, Side], case_digest: str) -> dict[str, Side]:
-    found = [one for one in side.values() if one[0].case_digest == case_digest]
-    chosen = {target: fastest(line for line, _ in found if line.target == target) for _, target, _ in side}
-    return {target: one for target, line in chosen.items() for one in found if line is one[0]}
-
-
-def _pair(key: Key, base: Side | None, new: Side | None, margins: Margins) -> Pair:
-    if base is None or new is None:
-        return Pair(*key, reason=_ONLY_BASE if base else _ONLY_NEW)
-    reason = _refusal(base[0], new[0])
-    if reason:
-        return Pair(*key, reason=reason)
-    return _compared(key, base, new, margins)
-
-
-def _compared(key: Key, base: Side, new: Side, margins: Margins) -> Pair:
-    found = ratio(_series(base[0]), _series(new[0]))
-    word, why = verdict(found, margins.threshold, margins.same), None
-    if base[1] == new[1]:
-        found, word, why = Ratio(1.0, 1.0, 1.0), "same", _SAME_LINES
-    elif min(base[0].processes, new[0].processes) < 2:
-        word, why = "unsure", ONE_PROCESS
-    return Pair(*key, _time(base[0]), _time(new[0]), found, word, why, _warnings(base[0], new[0]))
-
-
-_ONLY_BASE, _ONLY_NEW = "only in the base run", "only in the new run"
-
-
-def _without_format(case: str) -> Case:
-    return replace(Case.parse(case), dtype="fp32")
-
-
-def _hinted(pair: Pair, new: dict[Key, Side]) -> Pair:
-    """A pair without a partner, saying so where the new run has the case in another format."""
-    if pair.reason != _ONLY_BASE:
-        return pair
-    wanted = _without_format(pair.case), pair.target
-    found = {Case.parse(case).dtype for case, target, _ in new if (_without_format(case), target) == wanted}
-    others = sorted(found - {Case.parse(pair.case).dtype})
-    return replace(pair, reason=OTHER_FORMAT.format(", ".join(others))) if others else pair
-
-
-def _across(
-    pairs: tuple[Pair, ...], sides: tuple[dict[Key, Side], dict[Key, Side]], margins: Margins
-) -> tuple[Pair, ...]:
-    """The pairs with partners, then each lone case of the base against each lone one of the new run that differs in dtype."""
-    lone = [
-        _fastest_by_case(side, [pair for pair in pairs if pair.reason == reason])
-        for side, reason in zip(sides, (_ONLY_BASE, _ONLY_NEW), strict=True)
-    ]
-    met = [
-        (one, other)
-        for one in lone[0]
-        for other in lone[1]
-        if one[0].target == other[0].target and _without_format(one[0].case) == _without_format(other[0].case)
-    ]
-    done = {(line.case, line.target) for sides_met in met for line, _ in sides_met}
-    kept = [
-        pair for pair in pairs if pair.reason not in (_ONLY_BASE, _ONLY_NEW) or (pair.case, pair.target) not in done
-    ]
-    return (*kept, *(_pair_across(one, other, margins) for one, other in met))
-
-
-def _fastest_by_case(side: dict[Key, Side], pairs: list[Pair]) -> list[Side]:
-    keys = dict.fromkeys((pair.case, pair.target) for pair in pairs)
-    lines = {id(side[p.case, p.target, p.implementation][0]): side[p.case, p.target, p.implementation] for p in pairs}
-    best = [fastest(line for line, _ in lines.values() if (line.case, line.target) == key) for key in keys]
-    return [lines[id(line)] for line in best if line is not None]
-
-
-def _pair_across(base: Side, new: Side, margins: Margins) -> Pair:
-    """One case in two formats; what defines its work beside the dtype was recorded as its cost and skew."""
-    case, dtypes = base[0].case, [Case.parse(side[0].case).dtype for side in (base, new)]
-    shown = case.replace(f"/{dtypes[0]}/", f"/{dtypes[0]} > {dtypes[1]}/")
-    names = dict.fromkeys((base[0].implementation, new[0].implementation))
-    key = shown, base[0].target, " > ".join(names)
-    if _work(base[0]) != _work(new[0]):
-        return Pair(*key, reason="different work: FLOPs, rows or skew differ")
-    return _compared(key, base, new, margins)
-
-
-def _work(line: Measurement) -> Any:
-    cost = line.cost
-    return (cost.flops, cost.tokens, cost.rows, cost.assignments, line.skew) if cost else None
-
-
-def _refusal(base: Measurement, new: Measurement) -> str | None:
-    """Why two measurements of one name must not be compared."""
-    for side, line in (("base", base), ("new", new)):
-        if line.status != "ok":
-            return f"{side} is {line.status}" + (f": {line.reason}" if line.reason else "")
-    if base.case_digest != new.case_digest:
-        return "different work: the case digests differ (another version of the workload or the model)"
-    if base.input_digest != new.input_digest:
-        return "different inputs: the input digests differ"
-    return None
-
-
 def _mean_verdict(pairs: tuple[Pair, ...], mean: Ratio, margins: Margins) -> Verdict:
     comparable = [pair for pair in pairs if pair.ratio]
     if all(pair.reason == _SAME_LINES for pair in comparable):
@@ -270,10 +274,11 @@ def _mean_verdict(pairs: tuple[Pair, ...], mean: Ratio, margins: Margins) -> Ver
     return verdict(mean, margins.threshold, margins.same)
 
 
-def _pair_row(comparison: Comparison, pair: Pair) -> dict[str, Any]:
+def pair_row(base: str, new: str, pair: Pair) -> dict[str, Any]:
+    """A pair of the runs of these names as a plain dict."""
     return {
-        "base": comparison.base,
-        "new": comparison.new,
+        "base": base,
+        "new": new,
         "case": pair.case,
         "target": pair.target,
         "implementation": pair.implementation,
@@ -282,7 +287,9 @@ def _pair_row(comparison: Comparison, pair: Pair) -> dict[str, Any]:
         "ratio": pair.ratio.value if pair.ratio else None,
         "low_ratio": pair.ratio.low if pair.ratio else None,
         "high_ratio": pair.ratio.high if pair.ratio else None,
+        "canary_ratio": pair.canary_ratio,
         "verdict": pair.verdict or "not comparable",
+        "p": pair.p,
         "reason": pair.reason,
         "warnings": list(pair.warnings),
     }
@@ -298,8 +305,8 @@ def _side_by_side(case: str, run_file: RunFile) -> SideBySide:
 def _entry(target: str, line: Measurement | None, first: Measurement | None, lines: list[Measurement]) -> Entry:
     if line is None:
         return Entry(target, reason=_why_none([found for found in lines if found.target == target]))
-    against = ratio(_series(first), _series(line)) if first and first is not line else None
-    return Entry(target, line.implementation, _time(line), against)
+    against = ratio(Series.of(first), Series.of(line)) if first and first is not line else None
+    return Entry(target, line.implementation, time_of(line), against)
 
 
 def _why_none(lines: list[Measurement]) -> str:
@@ -307,14 +314,6 @@ def _why_none(lines: list[Measurement]) -> str:
         return "not run"
     worst = next((line for line in lines if line.status != "ok"), None)
     return f"{worst.status}: {worst.reason or 'no reason given'}" if worst else "only open implementations"
-
-
-def _series(line: Measurement) -> Series:
-    return Series(line.samples_ns, line.slots, line.calls_per_sample)
-
-
-def _time(line: Measurement) -> Estimate:
-    return estimate(line.samples_ns, line.slots, line.calls_per_sample)
 
 
 def _warnings(base: Measurement, new: Measurement) -> tuple[str, ...]:

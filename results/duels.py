@@ -7,7 +7,18 @@ from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 from results.compare import Margins
-from results.pairs import LEAST_PAIRS, LEAST_PAIRS_UNCALIBRATED, LEVEL, Centre, Joined, holm, joined, look_level, pooled
+from results.pairs import (
+    LEAST_PAIRS,
+    LEAST_PAIRS_UNCALIBRATED,
+    LEVEL,
+    Centre,
+    Joined,
+    holm,
+    joined,
+    look_level,
+    pooled,
+    surviving,
+)
 from results.statistics import Ratio, Verdict, verdict
 
 __all__ = ["CaseDecision", "Evidence", "confirmed", "decide", "look_plan", "settled"]
@@ -92,11 +103,8 @@ def _leans(found: Joined, margins: Margins) -> bool:
 def settled(decisions: Sequence[CaseDecision]) -> list[CaseDecision]:
     """Decisions after Holm's correction: what does not survive it over all compared cases is unsure."""
     compared = [one for one in decisions if one.verdict != "not comparable"]
-    fallen: set[str] = set()
-    for word in ("slower", "faster"):
-        p_values = [one.p if one.verdict == word and one.p is not None else 1.0 for one in compared]
-        kept = holm(p_values, LEVEL / 2)
-        fallen |= {one.case for one, good in zip(compared, kept, strict=True) if one.verdict == word and not good}
+    stands = surviving([one.verdict for one in compared], [one.p for one in compared], holm)
+    fallen = {one.case for one, good in zip(compared, stands, strict=True) if not good}
     reason = f"does not survive Holm's correction over {len(compared)} cases"
     return [replace(one, verdict="unsure", reason=reason) if one.case in fallen else one for one in decisions]
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from results import hardware
 from results.record import Ceiling, Measurement
-from results.statistics import Estimate, estimate
+from results.statistics import Estimate, time_of
 from results.store import RunFile
 from workloads.case import Case
 
@@ -98,7 +98,7 @@ def metrics(run_file: RunFile, measurement: Measurement) -> Metrics | None:
     """Figures of a measurement in its run; None unless it is `ok`."""
     if measurement.status != "ok":
         return None
-    time = estimate(measurement.samples_ns, measurement.slots, measurement.calls_per_sample)
+    time = time_of(measurement)
     return _Derivation(run_file, measurement, time).metrics
 
 

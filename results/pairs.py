@@ -18,24 +18,32 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from results.statistics import Ratio
 from results.student import t_above, t_quantile
 
+if TYPE_CHECKING:
+    import numpy as np
+
 __all__ = [
+    "LEAST_FOR_CENTRE",
     "LEAST_PAIRS",
     "LEAST_PAIRS_UNCALIBRATED",
     "LEAST_TURNS",
     "Calibration",
     "Centre",
+    "Correction",
     "Joined",
     "benjamini_hochberg",
     "calibrated",
     "centre_of",
+    "centres_of",
     "holm",
     "joined",
     "look_level",
     "pooled",
+    "surviving",
 ]
 
 LEVEL = 0.05
@@ -43,7 +51,9 @@ LEAST_PAIRS, LEAST_PAIRS_UNCALIBRATED, LEAST_TURNS = 3, 5, 20
 """What any verdict needs (3.4 of the notes that this follows: pairs with and without a calibration, turns in each)."""
 CALIBRATION_WORTH = 6.0
 """d0: a calibration counts as much as this many pairs more."""
-BATCHES = 20
+BATCHES, LEAST_FOR_CENTRE = 20, 4
+MOST_MEANS = 1 << 22
+"""Means of pairs held at once."""
 LEAST_POOL = 12
 """Degrees of freedom from which the pairs of several cases calibrate each other."""
 
@@ -100,20 +110,29 @@ def centre_of(logs: Sequence[float]) -> Centre:
     """The centre of one pair from the log ratios of its turns, in order. Raises ValueError with fewer than 4."""
     import numpy as np
 
-    values = np.asarray(logs, dtype=np.float64)
-    if len(values) < 4:
-        raise ValueError(f"{len(values)} turns are too few for a centre")
-    batches = np.array_split(values, min(BATCHES, len(values) // 2))
-    spread = float(np.std([_hodges_lehmann(batch) for batch in batches], ddof=1))
-    return Centre(_hodges_lehmann(values), spread / math.sqrt(len(batches)), len(values))
+    return centres_of(np.asarray(logs, dtype=np.float64)[None])[0]
 
 
-def _hodges_lehmann(values: object) -> float:
+def centres_of(rows: np.ndarray) -> list[Centre]:
+    """The centre of each row of turns, [rows, turns], all at once. Raises ValueError with fewer than 4 turns."""
     import numpy as np
 
-    array = np.asarray(values, dtype=np.float64)
-    rows, columns = np.triu_indices(len(array))
-    return float(np.median((array[rows] + array[columns]) / 2))
+    turns = rows.shape[1]
+    if turns < LEAST_FOR_CENTRE:
+        raise ValueError(f"{turns} turns are too few for a centre")
+    batches = np.array_split(rows, min(BATCHES, turns // 2), axis=1)
+    spreads = np.std([_hodges_lehmann(batch) for batch in batches], axis=0, ddof=1) / math.sqrt(len(batches))
+    return [Centre(float(log), float(error), turns) for log, error in zip(_hodges_lehmann(rows), spreads, strict=True)]
+
+
+def _hodges_lehmann(rows: np.ndarray) -> np.ndarray:
+    """The median of the means of all pairs, of each row."""
+    import numpy as np
+
+    first, second = np.triu_indices(rows.shape[1])
+    step = max(1, MOST_MEANS // len(first))
+    parts = [rows[begin : begin + step] for begin in range(0, len(rows), step)]
+    return np.concatenate([np.median((part[:, first] + part[:, second]) / 2, axis=1) for part in parts])
 
 
 def joined(pairs: Sequence[Centre], calibration: Calibration | None = None) -> Joined:
@@ -170,6 +189,23 @@ def _excess(pairs: Sequence[Centre], tau: float) -> float:
     total = math.fsum(weights)
     centre = math.fsum(w * one.log for w, one in zip(weights, pairs, strict=True)) / total
     return math.fsum(w * (one.log - centre) ** 2 for w, one in zip(weights, pairs, strict=True)) - (len(pairs) - 1)
+
+
+Correction = Callable[[Sequence[float], float], list[bool]]
+"""`holm` or `benjamini_hochberg`."""
+
+
+def surviving(words: Sequence[str], p_values: Sequence[float | None], correct: Correction) -> list[bool]:
+    """Which verdicts `slower` and `faster` stand when all cases are looked at together; each way has half of the error.
+
+    Every other verdict stands. `p_values` are one-sided, of the verdict that was reached.
+    """
+    stands = [True] * len(words)
+    for wanted in ("slower", "faster"):
+        ps = [p if word == wanted and p is not None else 1.0 for word, p in zip(words, p_values, strict=True)]
+        kept = correct(ps, LEVEL / 2)
+        stands = [good if word == wanted else so_far for word, good, so_far in zip(words, kept, stands, strict=True)]
+    return stands
 
 
 def holm(p_values: Sequence[float], level: float = LEVEL) -> list[bool]:

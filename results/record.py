@@ -5,6 +5,8 @@ A record holds what was observed; every rate, percentage and verdict is derived 
 
 History of `SCHEMA_VERSION` (the fields):
     1  first version
+    2  measurements by several processes: lines of kind `part`, `canary` and `shares` of turns, `canary`,
+       `canary_calls` of measurements
 History of `METHOD_VERSION` (what a number means; numbers of different methods are never compared):
     1  first version
 """
@@ -26,6 +28,8 @@ __all__ = [
     "Line",
     "Measurement",
     "Noise",
+    "Observed",
+    "Part",
     "Placement",
     "Run",
     "Skew",
@@ -33,7 +37,7 @@ __all__ = [
     "Turn",
 ]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 METHOD_VERSION = 1
 
 Status = Literal["ok", "wrong", "unsupported", "too-big", "out-of-memory", "timeout", "crashed", "error"]
@@ -46,11 +50,11 @@ Count = Annotated[int, msgspec.Meta(ge=0)]
 AtLeastOne = Annotated[int, msgspec.Meta(ge=1)]
 
 
-class _Part(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+class _Struct(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """Frozen when built, strict when read."""
 
 
-class Noise(_Part, frozen=True, kw_only=True):
+class Noise(_Struct, frozen=True, kw_only=True):
     """What else the machine did during one turn. A quantity that could not be read is absent, never 0."""
 
     wall_ns: int
@@ -67,15 +71,25 @@ class Noise(_Part, frozen=True, kw_only=True):
     throttle_reasons: list[str] | None = None
 
 
-class Turn(_Part, frozen=True, kw_only=True):
-    """Consecutive samples of one process."""
+class Turn(_Struct, frozen=True, kw_only=True):
+    """What one process took in one go.
 
-    process: int
-    samples: int
+    Beside a canary the samples come in `shares` equal ones, each behind an equal share of the canary's.
+    """
+
+    process: Count
+    samples: Count
     noise: Noise
+    canary: Count = 0
+    """How many of `canary_ns` are this turn's."""
+    shares: AtLeastOne = 1
+
+    def __post_init__(self) -> None:
+        if self.samples % self.shares or self.canary % self.shares:
+            raise ValueError("shares of a turn must be equal")
 
 
-class Check(_Part, frozen=True, kw_only=True):
+class Check(_Struct, frozen=True, kw_only=True):
     """How the outputs compared with the float64 reference; errors are the worst of all checked slots."""
 
     passed: bool
@@ -102,7 +116,7 @@ class Check(_Part, frozen=True, kw_only=True):
     """Which output, slot and token failed, and by how much."""
 
 
-class Placement(_Part, frozen=True, kw_only=True):
+class Placement(_Struct, frozen=True, kw_only=True):
     """Where the work really ran."""
 
     device: str
@@ -117,7 +131,7 @@ class Placement(_Part, frozen=True, kw_only=True):
     note: str | None = None
 
 
-class Cost(_Part, frozen=True, kw_only=True):
+class Cost(_Struct, frozen=True, kw_only=True):
     """Useful FLOPs and compulsory bytes of one call (design, section 4). Equal in every slot of the ring."""
 
     flops: Count
@@ -130,7 +144,7 @@ class Cost(_Part, frozen=True, kw_only=True):
     assignments: Count
 
 
-class Skew(_Part, frozen=True, kw_only=True):
+class Skew(_Struct, frozen=True, kw_only=True):
     """Expert load over the whole group's base plan, and what uniform random routing of as many tokens gives."""
 
     expert_load_min: int
@@ -147,7 +161,7 @@ class Skew(_Part, frozen=True, kw_only=True):
     uniform_rank_hotspot_ratio: float
 
 
-class Measurement(_Part, frozen=True, kw_only=True, tag_field="kind", tag="measurement"):
+class Observed(_Struct, frozen=True, kw_only=True):
     """One case on one target by one implementation. Only status `ok` carries samples."""
 
     case: str
@@ -165,7 +179,11 @@ class Measurement(_Part, frozen=True, kw_only=True, tag_field="kind", tag="measu
     calls_per_sample: AtLeastOne = 1
     processes: AtLeastOne = 1
     turns: list[Turn] = []
-    canary_ns: list[int] = []
+    canary: str | None = None
+    """The fixed work that took turns with the case in each process, and what computed it: equal texts are equal work."""
+    canary_calls: AtLeastOne = 1
+    canary_ns: list[Count] = []
+    """Observed durations, each of `canary_calls` calls of the canary, in the order of the turns."""
     clock: str | None = None
     sync_per_call: bool = False
     prepare_ns: int | None = None
@@ -193,9 +211,27 @@ class Measurement(_Part, frozen=True, kw_only=True, tag_field="kind", tag="measu
             raise ValueError("as many slots as samples are needed")
         if self.status == "ok" and not (self.check and self.check.passed):
             raise ValueError("status 'ok' needs a passed check")
+        if self.turns and sum(turn.samples for turn in self.turns) != len(self.samples_ns):
+            raise ValueError("turns must account for every sample")
+        if sum(turn.canary for turn in self.turns) != len(self.canary_ns):
+            raise ValueError("turns must account for every sample of the canary")
 
 
-class Ceiling(_Part, frozen=True, kw_only=True, tag_field="kind", tag="ceiling"):
+class Measurement(Observed, frozen=True, kw_only=True, tag_field="kind", tag="measurement"):
+    """What is known of one case on one target by one implementation: the only lines that readers need."""
+
+
+class Part(Observed, frozen=True, kw_only=True, tag_field="kind", tag="part"):
+    """What one process of several found, on disk as soon as it is known.
+
+    The measurement that joins the parts of all processes follows when the last round is over; a run that was cut off goes on
+    from its parts. Readers pass over them.
+    """
+
+    process: Count
+
+
+class Ceiling(_Struct, frozen=True, kw_only=True, tag_field="kind", tag="ceiling"):
     """The fastest of one kind of work that one runtime showed on a device in this run."""
 
     target: str
@@ -208,7 +244,7 @@ class Ceiling(_Part, frozen=True, kw_only=True, tag_field="kind", tag="ceiling")
     samples_ns: list[AtLeastOne]
 
 
-class Run(_Part, frozen=True, kw_only=True, tag_field="kind", tag="run"):
+class Run(_Struct, frozen=True, kw_only=True, tag_field="kind", tag="run"):
     """The header: the first line."""
 
     schema_version: int
@@ -226,7 +262,7 @@ class Run(_Part, frozen=True, kw_only=True, tag_field="kind", tag="run"):
     """Machine, python, git and, under `targets`, what each target reported (device, driver, versions, numerics)."""
 
 
-class End(_Part, frozen=True, kw_only=True, tag_field="kind", tag="end"):
+class End(_Struct, frozen=True, kw_only=True, tag_field="kind", tag="end"):
     """The last line of a run that was not cut off."""
 
     lines: int
@@ -235,4 +271,4 @@ class End(_Part, frozen=True, kw_only=True, tag_field="kind", tag="end"):
     interrupted: bool = False
 
 
-Line = Run | Ceiling | Measurement | End
+Line = Run | Ceiling | Part | Measurement | End

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from results.compare import fastest
 from results.record import Measurement
-from results.statistics import Estimate, Ratio, Series, estimate, ratio
+from results.statistics import Estimate, Ratio, Series, ratio, time_of
 from results.store import RunFile
 from workloads.case import Case
 
@@ -40,8 +40,8 @@ def sparsity(run_file: RunFile) -> list[Sparsity]:
     for (target, case), lines in _by_case(run_file, "moe-layer").items():
         layer, control = fastest(lines), fastest(controls.get((target, *_shape(case)), []))
         if layer and control and layer.cost and control.cost:
-            pair = _series(layer), _series(control)
-            times = [estimate(one.samples_ns, one.slots, one.calls_per_sample) for one in pair]
+            pair = Series.of(layer), Series.of(control)
+            times = [time_of(layer), time_of(control)]
             flops = layer.cost.flops / control.cost.flops
             found.append(Sparsity(target, layer, control, times[0], times[1], ratio(pair[1], pair[0]), flops))
     return found
@@ -65,7 +65,3 @@ def _by_case(run_file: RunFile, workload: str) -> dict[tuple[str, Case], list[Me
 
 def _by_shape(run_file: RunFile, workload: str) -> dict[tuple[str, *Shape], list[Measurement]]:
     return {(target, *_shape(case)): lines for (target, case), lines in _by_case(run_file, workload).items()}
-
-
-def _series(line: Measurement) -> Series:
-    return Series(line.samples_ns, line.slots, line.calls_per_sample)

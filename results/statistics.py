@@ -3,57 +3,50 @@
 **Estimate.** A case cycles through a ring of slots (different inputs, different experts). With slots the estimate is
 the mean over slots of each slot's median; where a sample holds whole revolutions of the ring, it is the plain median.
 
-**Interval** (95 %, of one process; between processes there is more, see `results.compare`). The revolution is the unit,
-since noise often hits a whole revolution. All on the log scale:
+**Interval** (95 %, of one process; `results.intervals` says how): half-width = t * standard error + bias, on the log scale.
+Two processes of one code differ by more than the samples within one can tell, so where a measurement has several the interval
+is Student's over them: each process has one level, the median of its samples over the slots' profile (what slots differ by, the
+median over all processes), and nothing else is assumed.
 
-1. *How much one slot's median wanders*: the median of n draws lies at the Beta((n+1)/2, (n+1)/2) level of their
-   distribution (Maritz and Jarrett 1978), which the residuals of all slots together show (n revolutions). A residual
-   is taken against the median of the *other* revolutions of its slot, otherwise few revolutions look too calm; its
-   excess spread is divided out. No shape is assumed, and a tail counts as far as a median of n can reach it. The same
-   levels give the median's bias.
-2. *How much slots wander together*: the variance of the revolution's mean sign (above or below the slot's median) over
-   that of one sign: 1/slots where slots are independent, 1 where noise is common to all. Signs are what a median
-   reacts to.
-3. *Memory of one revolution for the last*: the autocorrelation time of those mean signs, from lag 1 up to where pairs
-   of autocorrelations cease to be positive (Geyer 1992, initial positive sequence).
-
-Half-width = t · (1.) · sqrt((2.) · (3.)) + bias, Student's t with n / (3.) - 1 degrees of freedom.
-`tests/results/test_statistics.py` holds this to its promise by simulation. Only NumPy and the standard library: this
-runs inside workers too.
+Only NumPy and the standard library: this runs inside workers too.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from results.intervals import Error, errors
 from results.student import t_quantile
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from results.record import Observed
+
 __all__ = [
     "Estimate",
+    "Level",
     "Ratio",
     "Series",
     "Verdict",
     "estimate",
     "geometric_mean",
+    "levels",
     "percentile",
+    "process_levels",
     "ratio",
+    "ratio_of",
     "samples_needed",
     "slot_spread",
+    "time_of",
     "verdict",
 ]
 
 _CONFIDENCE = 0.95
 _SIDE = 0.5 + _CONFIDENCE / 2
-_FEW = 8
-"""Below so many revolutions their autocorrelation cannot be seen, and a memory that is common on shared machines is
-assumed."""
-_ASSUMED_MEMORY = 1.3
 Verdict = str
 """`slower`, `faster`, `same` or `unsure`."""
 
@@ -79,6 +72,17 @@ class Series:
     samples_ns: Sequence[int]
     slots: Sequence[int] | None = None
     calls_per_sample: int = 1
+    processes: tuple[int, ...] = ()
+    """Samples of each process, in order, where there are several."""
+
+    @classmethod
+    def of(cls, line: Observed) -> Series:
+        """The samples of a measurement."""
+        counts: dict[int, int] = {}
+        for turn in line.turns if line.processes > 1 else ():
+            counts[turn.process] = counts.get(turn.process, 0) + turn.samples
+        several = tuple(counts.values()) if len(counts) > 1 else ()
+        return cls(line.samples_ns, line.slots, line.calls_per_sample, several)
 
 
 @dataclass(frozen=True)
@@ -90,13 +94,90 @@ class Ratio:
     high: float
 
 
+@dataclass(frozen=True)
+class Level:
+    """What the samples of one measurement say of the time of a call."""
+
+    ns: float
+    """Mean over slots of each slot's median."""
+    log: float
+    """Mean over slots of the logarithm of each slot's median."""
+    slots: int
+    error: Error
+
+    @property
+    def estimate(self) -> Estimate:
+        """With its 95 % interval."""
+        spread = _ratio(0.0, _half_width(self.error.size, self.error.degrees) + self.error.bias)
+        return Estimate(self.ns, self.ns * spread.low, self.ns * spread.high)
+
+
+def levels(several: Sequence[Series]) -> list[Level]:
+    """The level of each measurement; those of one shape are computed at once. Raises ValueError without samples."""
+    import numpy as np
+
+    tables = [_table(series) for series in several]
+    found = {n: _level_of_processes(several[n], tables[n]) for n in range(len(tables)) if several[n].processes}
+    for members in _by_shape({n: table for n, table in enumerate(tables) if n not in found}):
+        stack = np.stack([tables[number] for number in members])
+        medians = np.median(stack, axis=1)
+        centres, logs = medians.mean(axis=1), np.log(medians).mean(axis=1)
+        parts = zip(members, centres, logs, errors(stack), strict=True)
+        found |= {n: Level(float(ns), float(log), stack.shape[2], error) for n, ns, log, error in parts}
+    return [found[number] for number in range(len(tables))]
+
+
+def process_levels(series: Series) -> tuple[np.ndarray, np.ndarray]:
+    """Log level of each process [processes] and log profile of the slots [slots]; their sum is the log time of a slot."""
+    import numpy as np
+
+    return _process_levels(_split(np.log(_table(series)), series))
+
+
+def _split(logs: np.ndarray, series: Series) -> list[np.ndarray]:
+    """The rows of each process."""
+    import numpy as np
+
+    slots = logs.shape[1] if series.slots is not None else 1
+    ends = np.cumsum([count // slots for count in series.processes])
+    return np.split(logs, ends[:-1])
+
+
+def _process_levels(tables: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    import numpy as np
+
+    free = np.concatenate([table - np.median(table) for table in tables])
+    profile = np.median(free, axis=0)
+    return np.array([np.median(table - profile) for table in tables]), profile
+
+
+def _level_of_processes(series: Series, table: np.ndarray) -> Level:
+    import numpy as np
+
+    found, profile = _process_levels(_split(np.log(table), series))
+    centre, count = float(found.mean()), len(found)
+    error = Error(float(found.std(ddof=1)) / math.sqrt(count), count - 1.0)
+    return Level(math.exp(centre) * float(np.exp(profile).mean()), centre + float(profile.mean()), len(profile), error)
+
+
+def _by_shape(tables: Mapping[int, np.ndarray]) -> list[list[int]]:
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for number, table in tables.items():
+        groups.setdefault(table.shape, []).append(number)
+    return list(groups.values())
+
+
 def estimate(samples_ns: Sequence[int], slots: Sequence[int] | None, calls_per_sample: int) -> Estimate:
     """Time of one call. Raises ValueError without samples; with one revolution the interval is unbounded."""
     return _estimate(Series(samples_ns, slots, calls_per_sample))
 
 
 def percentile(
-    samples_ns: Sequence[int], slots: Sequence[int] | None, calls_per_sample: int, q: float
+    samples_ns: Sequence[int],
+    slots: Sequence[int] | None,
+    calls_per_sample: int,
+    q: float,
+    processes: tuple[int, ...] = (),
 ) -> tuple[float | None, str | None]:
     """The q-th percentile (0 < q < 100) in ns, or None with the reason why it is not earned.
 
@@ -104,7 +185,7 @@ def percentile(
     tail. It is a value that was observed (the smallest with at least q % at or below it), not an interpolation. The
     50th is the estimate itself.
     """
-    series = Series(samples_ns, slots, calls_per_sample)
+    series = Series(samples_ns, slots, calls_per_sample, processes)
     if q == 50:
         return _estimate(series).ns, None
     if calls_per_sample > 1:
@@ -135,21 +216,21 @@ def slot_spread(samples_ns: Sequence[int], slots: Sequence[int] | None) -> float
 
 
 def ratio(base: Series, new: Series) -> Ratio:
+    """New over base of one process each, as `ratio_of` has it."""
+    return ratio_of(*levels([base, new]))
+
+
+def ratio_of(base: Level, new: Level) -> Ratio:
     """New over base, slot with slot on the log scale: the geometric mean over slots of the ratio of their medians.
 
     The interval joins both sides' standard errors, degrees of freedom by Welch and Satterthwaite. Where the two do not
     have the same slots, the plain estimates are divided.
     """
-    import numpy as np
-
-    tables = (_table(base), _table(new))
-    if tables[0].shape[1] == tables[1].shape[1]:
-        logs = [float(np.log(np.median(table, axis=0)).mean()) for table in tables]
-    else:
-        logs = [math.log(_estimate(series).ns) for series in (base, new)]
-    errors = [_error(table, np.full(table.shape[1], 1 / table.shape[1])) for table in tables]
-    half = _half_width(math.hypot(errors[0].size, errors[1].size), _joint_degrees(errors))
-    return _ratio(logs[1] - logs[0], half + errors[0].bias + errors[1].bias)
+    same = base.slots == new.slots
+    centre = new.log - base.log if same else math.log(new.ns / base.ns)
+    both = (base.error, new.error)
+    half = _half_width(math.hypot(base.error.size, new.error.size), _joint_degrees(both))
+    return _ratio(centre, half + base.error.bias + new.error.bias)
 
 
 def verdict(compared: Ratio, threshold: float = 0.01, same: float = 0.02) -> Verdict:
@@ -175,24 +256,13 @@ def geometric_mean(ratios: Sequence[Ratio]) -> Ratio:
     return _ratio(centre, math.hypot(*halves) / len(ratios))
 
 
-@dataclass(frozen=True)
-class _Error:
-    """Relative standard error with its degrees of freedom, and what the estimate may be off on top."""
-
-    size: float
-    degrees: float
-    bias: float = 0.0
+def time_of(line: Observed) -> Estimate:
+    """Time of one call of a measurement, over all its processes. Raises ValueError without samples."""
+    return _estimate(Series.of(line))
 
 
 def _estimate(series: Series) -> Estimate:
-    import numpy as np
-
-    table = _table(series)
-    medians = np.median(table, axis=0)
-    error = _error(table, medians / medians.sum())
-    centre = float(medians.mean())
-    spread = _ratio(0.0, _half_width(error.size, error.degrees) + error.bias)
-    return Estimate(centre, centre * spread.low, centre * spread.high)
+    return levels([series])[0].estimate
 
 
 def _ratio(log_centre: float, half: float) -> Ratio:
@@ -205,9 +275,9 @@ def _half_width(error: float, degrees: float) -> float:
     return error * t_quantile(_SIDE, degrees) if 0 < error < math.inf else error
 
 
-def _joint_degrees(errors: Sequence[_Error]) -> float:
-    squares = [e.size**2 for e in errors]
-    below = sum(square**2 / e.degrees for square, e in zip(squares, errors, strict=True))
+def _joint_degrees(several: Sequence[Error]) -> float:
+    squares = [e.size**2 for e in several]
+    below = sum(square**2 / e.degrees for square, e in zip(squares, several, strict=True))
     return sum(squares) ** 2 / below if 0 < below < math.inf else 1.0
 
 
@@ -221,86 +291,18 @@ def _table(series: Series) -> np.ndarray:
     times = np.maximum(np.asarray(series.samples_ns, dtype=np.float64), 0.5) / series.calls_per_sample
     if series.slots is None:
         return times[:, None]
+    period = _period(series.slots)
+    if period:
+        return times.reshape(-1, period)
     slots = np.asarray(series.slots)
     order = np.argsort(slots, kind="stable")
     counts = np.unique(slots, return_counts=True)[1]
-    if counts.min() == counts.max():
-        return times[order].reshape(len(counts), -1).T
     columns = np.split(times[order], np.cumsum(counts)[:-1])
     return np.stack([column[: counts.min()] for column in columns], axis=1)
 
 
-def _error(table: np.ndarray, weights: np.ndarray) -> _Error:
-    """Relative standard error of the weighted mean (weights sum to 1) of the columns' medians."""
-    import numpy as np
-
-    revolutions = len(table)
-    if revolutions < 2:
-        return _Error(math.inf, 1.0)
-    ordered = np.sort(table, axis=0)
-    signs = np.sign(table - (ordered[(revolutions - 1) // 2] + ordered[revolutions // 2]) / 2)
-    moves = signs @ weights
-    one = float(np.mean(signs**2))
-    if one == 0:
-        return _Error(0.0, revolutions - 1.0)
-    together = float(np.mean(moves**2)) / one
-    memory = _autocorrelation_time(moves)
-    alone, bias = _median_error(table, ordered)
-    degrees = revolutions - 1 if revolutions < _FEW else max(revolutions / memory - 1, 1.0)
-    return _Error(alone * math.sqrt(together * memory), degrees, bias)
-
-
-def _median_error(table: np.ndarray, ordered: np.ndarray) -> tuple[float, float]:
-    """Step 1: standard error and bias of a slot's median on the log scale."""
-    import numpy as np
-
-    revolutions = len(table)
-    residuals = np.log(table / _median_of_others(table, ordered))
-    levels, density = _median_levels(revolutions)
-    values = np.quantile(residuals, levels)
-    # Variance of a median of k normal values in units of theirs: (pi / 2) / (k + 0.8) within 4 % from k = 2 on.
-    excess = math.sqrt(1 + math.pi / 2 / (revolutions - 1 + 0.8))
-    mean = float(values @ density)
-    size = math.sqrt(float((values - mean) ** 2 @ density)) / excess
-    return size, abs(mean - float(values[len(values) // 2])) / excess
-
-
-def _median_levels(count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Levels at which the median of `count` draws lies, and their probabilities: Beta((n+1)/2, (n+1)/2)."""
-    import numpy as np
-
-    reach = min(0.5, 4 * 0.5 / math.sqrt(count + 2))
-    levels = 0.5 + reach * (np.arange(-40, 41) / 40.5)
-    density = (4 * levels * (1 - levels)) ** ((count - 1) / 2)
-    return levels, density / density.sum()
-
-
-def _median_of_others(table: np.ndarray, ordered: np.ndarray) -> np.ndarray:
-    """For each value the median of the other values of its column, from the ordered columns."""
-    import numpy as np
-
-    half = len(table) // 2
-    if len(table) % 2 == 0:
-        return np.asarray(np.where(table <= ordered[half - 1], ordered[half], ordered[half - 1]))
-    below, middle, above = ordered[half - 1], ordered[half], ordered[half + 1]
-    pair = np.where(table < middle, middle + above, np.where(table > middle, below + middle, below + above))
-    return np.asarray(pair / 2)
-
-
-def _autocorrelation_time(moves: np.ndarray) -> float:
-    """Step 3, at least 1: 1 + 2 · sum of autocorrelations."""
-    import numpy as np
-
-    count = len(moves)
-    power = float(np.mean(moves**2))
-    if count < _FEW or power == 0:
-        return _ASSUMED_MEMORY
-    total = 0.0
-    for lag in range(1, count // 4, 2):
-        pair = sum(float(np.dot(moves[:-k], moves[k:])) for k in (lag, lag + 1)) / count / power
-        # Taking the mean out makes every autocorrelation of n values too small by about 1 / n.
-        pair += 2 / count
-        if pair <= 0:
-            break
-        total += pair
-    return max(1.0, min(1 + 2 * total, count / 2))
+def _period(slots: Sequence[int]) -> int | None:
+    """How many slots come in turn, always in one order; None where they do not."""
+    order = list(slots)
+    period = order.index(order[0], 1) if order[0] in order[1:] else len(order)
+    return period if order == order[:period] * (len(order) // period) else None

@@ -41,6 +41,8 @@ class RunFile:
     """The last line was cut off by a kill and is left out."""
     lines: int
     """Intact lines, the header and `end` included."""
+    parts: tuple[record.Part, ...] = ()
+    """What single processes found; the measurements hold it too as soon as the last round is over."""
 
     @property
     def complete(self) -> bool:
@@ -54,7 +56,10 @@ class RunFile:
             return None
         torn = " (a torn last line is left out)" if self.torn else ""
         how = "was interrupted" if self.end else f"was cut off{torn}"
-        return f"{self.stem} {how}: {len(self.measurements)} measurements are intact; --resume finishes it"
+        whole = f"{len(self.measurements)} measurements"
+        if self.parts and not self.measurements:
+            whole = f"{len(self.parts)} parts of measurements by several processes"
+        return f"{self.stem} {how}: {whole} are intact; --resume finishes it"
 
 
 def read(path: str | os.PathLike[str]) -> RunFile:
@@ -69,7 +74,7 @@ def schema() -> dict[str, Any]:
     """JSON Schema of a line of a run file."""
     whole = msgspec.json.schema(record.Line)
     digest = {"type": "string", "pattern": "^[0-9a-f]{64}$", "description": (__doc__ or "").split("\n\n")[1]}
-    for kind in (record.Run, record.Ceiling, record.Measurement, record.End):
+    for kind in (record.Run, record.Ceiling, record.Part, record.Measurement, record.End):
         component = whole["$defs"][kind.__name__]
         component["properties"][_DIGEST] = digest
         component["required"] = [*component["required"], _DIGEST]
@@ -210,6 +215,7 @@ class _Scan:
             end=last if isinstance(last, record.End) else None,
             torn=self.torn,
             lines=len(self.lines),
+            parts=tuple(line for line in self.lines if isinstance(line, record.Part)),
         )
 
 

@@ -13,6 +13,8 @@ __all__ = ["t_above", "t_quantile"]
 
 _TINY = 1e-300
 _SAME = 1e-13
+_MOST_DEGREES = 1e6
+"""Beyond, t is the normal deviate to six digits, and the logarithms of gamma functions would lose theirs."""
 
 
 @lru_cache(maxsize=4096)
@@ -23,6 +25,7 @@ def t_quantile(probability: float, degrees: float) -> float:
     """
     if not 0.5 <= probability < 1 or not degrees > 0:
         raise ValueError(f"no t quantile at probability {probability} with {degrees} degrees of freedom")
+    degrees = min(degrees, _MOST_DEGREES)
     low, high = 0.0, 1.0
     while _below(high, degrees) < probability:
         low, high = high, 2 * high
@@ -34,6 +37,7 @@ def t_quantile(probability: float, degrees: float) -> float:
 
 def t_above(t: float, degrees: float) -> float:
     """Probability of a value above t (of either sign), degrees > 0."""
+    degrees = min(degrees, _MOST_DEGREES)
     above = _incomplete_beta(degrees / (degrees + t * t), degrees / 2, 0.5) / 2
     return above if t >= 0 else 1 - above
 

@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from results.compare import Comparison, Entry, Pair, SideBySide
 from results.duels import CaseDecision
 from results.figures import change, interval, number, percent, plain_rate, time_text
+from results.gate import Gate
 from results.metrics import metrics
 from results.record import Measurement
 from results.sparsity import Sparsity
-from results.statistics import Estimate, percentile, samples_needed
+from results.statistics import Estimate, Series, percentile, samples_needed
 from results.store import RunFile
 from workloads.case import Case
 
@@ -24,6 +25,7 @@ __all__ = [
     "Table",
     "comparison_table",
     "duel_table",
+    "gate_table",
     "label",
     "show_table",
     "sparsity_table",
@@ -141,6 +143,20 @@ def comparison_table(comparison: Comparison) -> Table:
     return Table(title, columns, tuple(sections), notes.texts)
 
 
+def gate_table(found: Gate) -> Table:
+    """Each case that was ok in the base, with its change and outcome; the new ones are a note."""
+    notes = _Notes()
+    judged = [(pair, word) for pair, word in zip(found.pairs, found.outcomes, strict=True) if word != "new"]
+    cases = dict.fromkeys(pair.case for pair, _ in judged)
+    sections = tuple(
+        Section(case, tuple(_gate_row(pair, word, notes) for pair, word in judged if pair.case == case))
+        for case in cases
+    )
+    columns = (_text("target"), _text("implementation"), *map(Column, ("change", "95% interval")), _text("outcome"))
+    title = f"{found.new} against {found.base}: change of time, > 0 is slower"
+    return Table(title, columns, sections, notes.texts)
+
+
 def duel_table(decisions: Sequence[CaseDecision]) -> Table:
     """Each case with B's change against A, its interval and the verdict."""
     notes = _Notes()
@@ -198,7 +214,7 @@ def _status(line: Measurement, warnings: tuple[str, ...]) -> str:
 
 def _tail(line: Measurement, notes: _Notes) -> str:
     """p99, or in short why there is none."""
-    value, reason = percentile(line.samples_ns, line.slots, line.calls_per_sample, 99)
+    value, reason = percentile(line.samples_ns, line.slots, line.calls_per_sample, 99, Series.of(line).processes)
     if value is not None:
         return time_text(value)
     if line.calls_per_sample > 1:
@@ -231,6 +247,15 @@ def _duel_row(one: CaseDecision, notes: _Notes) -> tuple[str, ...]:
         return (names, "", "", "", "", word)
     low_high = f"{change(one.ratio.low)} .. {change(one.ratio.high)}"
     return (names, change(one.ratio.value), low_high, str(one.pairs), str(one.turns), word)
+
+
+def _gate_row(pair: Pair, outcome: str, notes: _Notes) -> tuple[str, ...]:
+    mark = f" {notes.mark(pair.reason)}" if pair.reason else ""
+    word = f"{pair.verdict if outcome == 'passed' else outcome}{mark}"
+    if pair.ratio is None:
+        return (pair.target, pair.implementation, "", "", word)
+    low_high = f"{change(pair.ratio.low)} .. {change(pair.ratio.high)}"
+    return (pair.target, pair.implementation, change(pair.ratio.value), low_high, word)
 
 
 def _pair_row(pair: Pair, notes: _Notes) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from results.metrics import Metrics, device_name, metrics
 from results.record import Measurement
-from results.statistics import percentile, slot_spread
+from results.statistics import Series, percentile, slot_spread
 from results.store import RunFile, read
 from workloads.case import Case
 
@@ -103,6 +103,7 @@ def _segments(case: Case) -> dict[str, Any]:
 
 def _times(measurement: Measurement, figures: Metrics | None) -> dict[str, Any]:
     series = (measurement.samples_ns, measurement.slots, measurement.calls_per_sample)
+    processes = Series.of(measurement).processes
     time = figures.time if figures else None
     found: dict[str, Any] = {
         "estimate_ns": time.ns if time else None,
@@ -113,7 +114,7 @@ def _times(measurement: Measurement, figures: Metrics | None) -> dict[str, Any]:
         "p50_ns": time.ns if time else None,
     }
     for q in PERCENTILES:
-        value, reason = percentile(*series, q) if time else (None, None)
+        value, reason = percentile(*series, q, processes) if time else (None, None)
         found |= {f"p{q:g}_ns": value, f"p{q:g}_missing": reason}
     return found
 

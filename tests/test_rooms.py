@@ -11,9 +11,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 ROOMS = ("harness", "results", "workloads")
 MAY_IMPORT = {"workloads": {"workloads"}, "results": {"results", "workloads"}, "harness": set(ROOMS)}
-READERS = {"cli", "printing", "listing", "filtering", "duel", "duelling", "pytest_plugin", "pytest_cases"}
+READERS = {"gating", "cli", "printing", "listing", "filtering", "duel", "duelling", "pytest_plugin", "pytest_cases"}
 """Modules of the harness that may use all of results; the others use these only:"""
-FROM_RESULTS = {"results.record", "results.store", "results.statistics"}
+FROM_RESULTS = {f"results.{name}" for name in ("machine", "parts", "record", "statistics", "store")}
 RUNTIMES = {"torch", "onnxruntime", "torch_npu"}
 RUNTIME_FOLDERS = {"targets", "backends"}
 FILES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))

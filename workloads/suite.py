@@ -3,8 +3,8 @@
 title = "..."              what it is, for the list of suites
 answers = "..."            the question that it answers
 takes = "..."              how long it took, and where (optional)
-budget_s = 2.0             seconds of sampling per case, target and implementation (optional)
-processes = 5              processes per target (optional, 1)
+budget_s = 2.0             seconds of sampling per case, target and implementation, over all processes (optional)
+processes = 5              fresh processes that each measure every case (optional, 1)
 implementations = ["..."]  only these (optional)
 
 [[cases]]                  every combination of these lists; a single value needs no brackets
@@ -135,8 +135,6 @@ def _read(path: Path, shown: str) -> Suite:
             cases |= dict.fromkeys(_cross(table))
         except UserError as error:
             raise UserError(f"{shown}: [[cases]] table {number}: {error}") from None
-    if content.processes > 1:
-        raise UserError(f"{shown}: processes = {content.processes}: more than one is not done yet: remove the key")
     return Suite(
         name=path.stem,
         title=content.title,

@@ -138,6 +138,10 @@ class Target(Protocol):
     def prepare(self, problem: Any, implementation: Implementation, copies: int) -> Prepared:
         """Builds the case on the device. Raises Unsupported or OutOfMemory."""
 
+    # def canary(self, kind: harness.canary.Kind) -> harness.canary.Canary | None
+    #     Optional: the work that takes turns with a case under `--processes`. Without it NumPy's on the host's CPU where
+    #     `facts.device_type` is `cpu`, elsewhere none.
+
     def ceilings(self, dtypes: list[str], shapes: list[tuple[int, int, int]]) -> list[Ceiling]:
         """Fastest GEMM ([M, N, K] shapes) per dtype, streaming read and copy of this device."""
 

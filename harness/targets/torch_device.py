@@ -17,7 +17,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from harness.canary import Canary, HostCanary, Kind
 from harness.targets import CannotRun, OutOfMemory, TargetName, Unsupported, host
+from harness.targets.torch_canary import DeviceCanary
 from harness.targets.torch_state import REDUCTIONS, remembered
 from results.record import Ceiling, Placement
 from workloads.backends.torch_formats import CODES, SCALES
@@ -93,6 +95,12 @@ class TorchTarget:
     def copies_for(self, problem: Problem) -> int:
         """Copies that keep the weights cold in the device's last-level cache."""
         return copies_needed(problem, self._cache_bytes())
+
+    def canary(self, kind: Kind) -> Canary:
+        """NumPy's on the host's CPU; on an accelerator torch's own."""
+        if self._module is None:
+            return HostCanary(kind)
+        return DeviceCanary(self._device, kind, self._cache_bytes(), self._synchronize())
 
     def _cache_bytes(self) -> int:
         if self._module is None:

@@ -49,6 +49,8 @@ def command(run_file: RunFile) -> str:
         value = run.options.get(option)
         if isinstance(value, int | float):
             words += [flag, f"{100 * value:g}%" if option == "precision" else f"{value:g}s"]
+    processes = run.options.get("processes", 1)
+    words += ["--processes", str(processes)] if processes != 1 else []
     if run.options.get("shared_host"):
         words.append("--shared-host")
     return shlex.join(words)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.channel import find_interpreter
-from harness.environment import environment, same_machine
+from harness.environment import environment
 from harness.filtering import chosen
 from harness.interrupts import Interrupts
 from harness.locks import hold_devices
@@ -20,6 +20,7 @@ from harness.noise import Watch, contended
 from harness.privacy import without_paths
 from harness.surroundings import recorded_variables, refuse_disturbers, worker_environment
 from harness.units import fraction, seconds
+from results.machine import same_machine
 from results.record import Noise
 from workloads.case import UserError
 

@@ -6,6 +6,9 @@ implementation `implementation` where given:
     clock_ns=N       what one reading of the clock costs (default 0)
     fall=F           the first calls take F times as long (warm-up)
     drift=F          every call takes F (a fraction) longer than the one before
+    canary_ns=N      a canary whose calls take N (default 0: none)
+    machine=F        everything takes F times as long, the canary too (default 1): a slower machine, or one with neighbours
+    wander=F         so does the machine of each process, by -F, 0, F, -F, ... (a fraction)
     noise=F          calls alternate between (1 - F) and (1 + F) of their duration
     queue=1          an asynchronous device: submit returns at once, synchronise waits
     real=1           real time: a call sleeps for its duration
@@ -41,6 +44,7 @@ class Clock:
     def __init__(self, real: bool, reading_ns: int) -> None:
         self.real = real
         self.reading_ns = reading_ns
+        self.pace = 1.0
         self.ns = 1_000_000_000
 
     def now(self) -> int:
@@ -50,6 +54,7 @@ class Clock:
         return self.ns
 
     def spend(self, ns: float) -> None:
+        ns *= self.pace
         if self.real:
             time.sleep(ns / 1e9)
         else:
@@ -62,6 +67,7 @@ class NullTarget:
         self.device = name.device
         strike_open(self.options.get("fault"))
         self.clock_of_mine = Clock(self.flag("real"), self.number("clock_ns", 0))
+        self.clock_of_mine.pace = self.number("machine", 1.0) * (1.0 + self.number("wander", 0.0) * (opened() % 3 - 1))
         self.now_ns = self.clock_of_mine.now
         self.clock = "planted, advanced by each call"
         self.facts = TargetFacts("null", name.device, synchronous=not self.flag("queue"))
@@ -102,6 +108,9 @@ class NullTarget:
         self.clock_of_mine.spend(5_000_000)
         return prepared
 
+    def canary(self, kind: str) -> NullCanary | None:
+        return NullCanary(self) if self.number("canary_ns", 0) else None
+
     def ceilings(self, dtypes: list[str], shapes: list[tuple[int, int, int]]) -> list[Ceiling]:
         if self.options.get("fault") == "no-ceilings":
             raise RuntimeError("the device shows none")
@@ -123,6 +132,24 @@ class NullTarget:
             target=target, device=device, what="read", dtype="bytes", shape=[1000], bytes=1000, samples_ns=[1000]
         )
         return [*gemm, read]
+
+
+def opened() -> int:
+    """How many targets were opened before in this run: workers share a scratch folder."""
+    with open("opened", "a+") as file:
+        file.write(".")
+        return file.tell() - 1
+
+
+class NullCanary:
+    name = "planted"
+    synchronize = None
+
+    def __init__(self, target: NullTarget) -> None:
+        self._target = target
+
+    def submit(self, slot: int) -> None:
+        self._target.clock_of_mine.spend(self._target.number("canary_ns", 0))
 
 
 class NullPrepared:

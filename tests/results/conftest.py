@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from results import record, store
@@ -51,6 +52,27 @@ def measurement(call_ns: int = 1_000_000, **changes: Any) -> record.Measurement:
         ),
     }
     return record.Measurement(**(fields | changes))
+
+
+def several(
+    call_ns: float = 1_000_000, machine: float = 1.0, processes: int = 5, seed: int = 0, **changes: Any
+) -> record.Measurement:
+    """Some processes of two revolutions each, in 8 shares beside a canary of 0.1 ms. The machine is `machine` times slower, by
+    3 % more or less in each process, for both; on top calls differ by 0.3 %."""
+    draw = np.random.default_rng([seed, round(call_ns), round(machine * 1000)])
+    pace = machine * np.exp(0.03 * draw.standard_normal(processes))
+    times = [np.rint(base * pace[:, None] * draw.normal(1, 0.003, (processes, 32))) for base in (call_ns, 100_000)]
+    noise = record.Noise(wall_ns=1)
+    turns = [record.Turn(process=n, samples=32, noise=noise, canary=32, shares=8) for n in range(processes)]
+    fields: dict[str, Any] = {
+        "samples_ns": times[0].astype(int).ravel().tolist(),
+        "slots": list(range(16)) * 2 * processes,
+        "processes": processes,
+        "turns": turns,
+        "canary": "planted",
+        "canary_ns": times[1].astype(int).ravel().tolist(),
+    }
+    return measurement(**(fields | changes))
 
 
 def failed(status: str = "unsupported", reason: str = "fp16 is upcast to fp32", **changes: Any) -> record.Measurement:

@@ -1,16 +1,17 @@
 import math
-from collections.abc import Callable
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.coverage import KINDS, SLOT_NS, covered
 from results.statistics import (
     Ratio,
     Series,
     estimate,
     geometric_mean,
+    levels,
     percentile,
     ratio,
     samples_needed,
@@ -19,9 +20,6 @@ from results.statistics import (
 )
 
 SLOTS = 16
-SLOT_NS = 1e6 * (1 + np.arange(SLOTS) / SLOTS)
-"""Slots of different work: 1 to 1.94 ms."""
-Draw = Callable[[np.random.Generator, int], np.ndarray]
 
 
 def ring(revolutions: int, slots: int = SLOTS) -> list[int]:
@@ -86,62 +84,31 @@ def test_a_slower_clock_scales_the_estimate_and_keeps_the_precision(n: int, scal
 # ---- the promise of the interval
 
 
-def normal(draw: np.random.Generator, n: int) -> np.ndarray:
-    return 1 + 0.02 * draw.standard_normal((n, SLOTS))
+KINDS_HELD = ["normal", "log-normal", "preempted 5%", "bimodal 20%/+20%", "bimodal 40%/+30%", "whole revolutions"]
 
 
-def log_normal(draw: np.random.Generator, n: int) -> np.ndarray:
-    return np.exp(0.3 * draw.standard_normal((n, SLOTS)))
+@pytest.mark.parametrize("revolutions", [3, 8, 20, 40])
+@pytest.mark.parametrize("kind", [*KINDS_HELD, "drift of 5%"])
+def test_the_interval_holds_the_truth_at_least_as_often_as_it_says(kind: str, revolutions: int) -> None:
+    assert covered(KINDS[kind], revolutions, trials=300, seed=1).share >= 0.93
 
 
-def bimodal(draw: np.random.Generator, n: int) -> np.ndarray:
-    """One call in five is 20 % slower: a median of 1 + 0.01 · z(0.5 / 0.8)."""
-    slow = draw.random((n, SLOTS)) < 0.2
-    shift = 0.01 * 0.3186393639643751
-    return 1 - shift + 0.2 * slow + 0.01 * draw.standard_normal((n, SLOTS))
+@pytest.mark.parametrize("revolutions", [3, 8, 20, 40])
+@pytest.mark.parametrize("kind", ["AR revolutions 0.3", "AR calls 0.9"])
+def test_memory_of_a_revolution_or_so_is_seen(kind: str, revolutions: int) -> None:
+    assert covered(KINDS[kind], revolutions, trials=300, seed=2).share >= 0.92
 
 
-def common(draw: np.random.Generator, n: int) -> np.ndarray:
-    """The whole revolution is slow or fast together."""
-    return np.repeat(np.exp(0.02 * draw.standard_normal((n, 1))), SLOTS, axis=1)
+@pytest.mark.parametrize("kind", ["normal", "log-normal", "bimodal 20%/+20%", "AR revolutions 0.3", "AR calls 0.9"])
+def test_with_many_revolutions_it_holds_it_as_often_as_it_says(kind: str) -> None:
+    assert 0.925 <= covered(KINDS[kind], 100, trials=400, seed=3).share <= 0.98
 
 
-def remembering(draw: np.random.Generator, n: int) -> np.ndarray:
-    """Revolutions that remember the last one, AR(1) of 0.3, over calls that do not."""
-    noise = draw.standard_normal(n)
-    level = np.empty(n)
-    level[0] = noise[0]
-    for j in range(1, n):
-        level[j] = 0.3 * level[j - 1] + math.sqrt(1 - 0.3**2) * noise[j]
-    return np.exp(0.02 * level[:, None] + 0.02 * draw.standard_normal((n, SLOTS)))
-
-
-def coverage(shape: Draw, revolutions: int, trials: int = 200) -> float:
-    draw = np.random.default_rng(7)
-    truth, hits = SLOT_NS.mean(), 0
-    for _ in range(trials):
-        samples = np.rint(SLOT_NS * shape(draw, revolutions)).astype(int)
-        found = estimate(samples.ravel().tolist(), ring(revolutions), 1)
-        hits += found.low_ns <= truth <= found.high_ns
-    return hits / trials
-
-
-@pytest.mark.parametrize("revolutions", [3, 8, 30])
-@pytest.mark.parametrize("shape", [normal, log_normal, common, remembering])
-def test_the_interval_holds_the_truth_about_as_often_as_it_says(shape: Draw, revolutions: int) -> None:
-    assert 0.91 <= coverage(shape, revolutions) <= 1
-
-
-@pytest.mark.parametrize(("revolutions", "floor"), [(3, 0.82), (12, 0.91), (30, 0.91)])
-def test_two_modes_are_seen_as_soon_as_a_median_can(revolutions: int, floor: float) -> None:
-    assert coverage(bimodal, revolutions) >= floor
-
-
-@pytest.mark.parametrize("shape", [normal, common])
-def test_the_interval_is_not_bought_by_width(shape: Draw) -> None:
+@pytest.mark.parametrize("kind", ["normal", "whole revolutions"])
+def test_the_interval_is_not_bought_by_width(kind: str) -> None:
     """At most half as wide again as that of one who knows the spread: 1.96 standard deviations of the estimate."""
     draw = np.random.default_rng(11)
-    tables = [np.rint(SLOT_NS * shape(draw, 40)).astype(int) for _ in range(100)]
+    tables = [np.rint(SLOT_NS * KINDS[kind].draw(draw, 40)).astype(int) for _ in range(100)]
     found = [estimate(table.ravel().tolist(), ring(40), 1) for table in tables]
     ideal = 1.96 * np.std([e.ns for e in found]) / SLOT_NS.mean()
     assert np.median([e.precision for e in found]) <= 1.5 * ideal
@@ -153,6 +120,62 @@ def test_samples_of_whole_revolutions_keep_the_promise_too() -> None:
         found = estimate(np.rint(1e8 * np.exp(0.1 * draw.standard_normal(6))).astype(int).tolist(), None, 16)
         hits += found.low_ns <= 1e8 / 16 <= found.high_ns
     assert hits >= 184
+
+
+def test_many_measurements_at_once_are_what_each_is_alone() -> None:
+    draw = np.random.default_rng(6)
+    several = [
+        Series(draw.integers(900, 1100, revolutions * SLOTS).tolist(), ring(revolutions))
+        for revolutions in (3, 5, 3, 9)
+    ] + [Series(draw.integers(900, 1100, 7).tolist(), None, 16)]
+    alone = [levels([series])[0] for series in several]
+    assert [level.ns for level in levels(several)] == [level.ns for level in alone]
+    together = [level.error.size for level in levels(several)]
+    assert together == pytest.approx([level.error.size for level in alone])
+
+
+# ---- several processes
+
+
+def processes(draw: np.random.Generator, spread: float, count: int = 5, revolutions: int = 2) -> Series:
+    """Processes that differ by `spread` (a standard deviation), with calls that differ by 2 %."""
+    pace = np.exp(spread * draw.standard_normal(count))
+    tables = [SLOT_NS * one * np.exp(0.02 * draw.standard_normal((revolutions, SLOTS))) for one in pace]
+    samples = np.rint(np.concatenate(tables)).astype(int).ravel().tolist()
+    return Series(samples, ring(count * revolutions), 1, (revolutions * SLOTS,) * count)
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.01, 0.1])
+@pytest.mark.parametrize("count", [2, 5])
+def test_several_processes_hold_the_truth_as_often_as_they_say(spread: float, count: int) -> None:
+    draw = np.random.default_rng(8)
+    found = [level.estimate for level in levels([processes(draw, spread, count) for _ in range(1000)])]
+    assert 0.93 <= np.mean([one.low_ns <= SLOT_NS.mean() <= one.high_ns for one in found]) <= 0.975
+
+
+def test_what_one_process_knows_of_itself_is_not_what_processes_differ_by() -> None:
+    series = processes(np.random.default_rng(9), 0.1)
+    joined = levels([series])[0].estimate
+    alone = estimate(series.samples_ns[: 2 * SLOTS], ring(2), 1)
+    assert joined.precision > 2 * alone.precision
+
+
+def test_equal_processes_leave_no_doubt_and_give_the_mean_of_their_slots() -> None:
+    found = levels([Series([100, 300] * 6, [0, 1] * 6, 1, (4, 4, 4))])[0].estimate
+    assert (found.low_ns, found.ns, found.high_ns) == pytest.approx((200, 200, 200))
+
+
+def test_a_process_among_neighbours_counts_once_however_many_samples_it_took() -> None:
+    calm, struck = [1000] * 2, [1100] * 40
+    found = levels([Series([*calm, *struck, *calm], None, 1, (2, 40, 2))])[0].estimate
+    assert found.ns == pytest.approx(1000 * 1.1 ** (1 / 3))
+
+
+def test_the_median_of_a_process_of_one_revolution_bears_a_call_a_hundred_times_slower() -> None:
+    hit = [[1000] * SLOTS for _ in range(5)]
+    hit[2][7] = 100_000
+    found = levels([Series([ns for one in hit for ns in one], ring(5), 1, (SLOTS,) * 5)])[0].estimate
+    assert found.ns == pytest.approx(1000)
 
 
 # ---- percentiles and slots
@@ -190,7 +213,7 @@ def test_the_spread_between_slots_is_slowest_over_fastest() -> None:
 
 def noisy(seed: int, factor: float, revolutions: int = 30) -> Series:
     draw = np.random.default_rng(seed)
-    samples = np.rint(SLOT_NS * factor * normal(draw, revolutions)).astype(int)
+    samples = np.rint(SLOT_NS * factor * KINDS["normal"].draw(draw, revolutions)).astype(int)
     return Series(samples.ravel().tolist(), ring(revolutions))
 
 

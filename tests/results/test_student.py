@@ -1,8 +1,10 @@
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from results.student import t_quantile
+from results.student import t_above, t_quantile
 
 
 @pytest.mark.parametrize(
@@ -28,3 +30,9 @@ def test_more_degrees_of_freedom_never_widen(degrees: float, factor: float) -> N
 def test_nonsense_is_refused(probability: float, degrees: float) -> None:
     with pytest.raises(ValueError, match="no t quantile"):
         t_quantile(probability, degrees)
+
+
+@pytest.mark.parametrize("degrees", [1e5, 1e9, 1e30, math.inf])
+def test_with_endless_degrees_it_is_the_normal_distribution(degrees: float) -> None:
+    assert t_quantile(0.975, degrees) == pytest.approx(1.959964, abs=1e-4)
+    assert t_above(1.959964, degrees) == pytest.approx(0.025, abs=1e-5)

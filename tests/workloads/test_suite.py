@@ -69,10 +69,10 @@ def test_a_case_listed_twice_counts_once(
 
 
 def test_the_settings_are_read(mine: Path) -> None:
-    mine.write_text(suite_text({"budget_s": 2, "implementations": '["sorted"]'}, {}))
+    mine.write_text(suite_text({"budget_s": 2, "processes": 3, "implementations": '["sorted"]'}, {}))
     suite = load_suite("mine.toml")
     assert (suite.name, suite.title, suite.answers) == ("mine", "Mine", "Is it fast?")
-    assert (suite.budget_s, suite.processes, suite.implementations) == (2.0, 1, ("sorted",))
+    assert (suite.budget_s, suite.processes, suite.implementations) == (2.0, 3, ("sorted",))
 
 
 def test_settings_left_out_are_left_to_the_command_line(mine: Path) -> None:
@@ -219,7 +219,5 @@ def test_every_layer_of_sparsity_has_its_control() -> None:
     assert pairs[0] == pairs[1]
 
 
-def test_more_than_one_process_is_refused_until_it_is_done(mine: Path) -> None:
-    mine.write_text(suite_text({"processes": 2}, {}))
-    with pytest.raises(UserError, match="processes = 2: more than one is not done yet"):
-        load_suite(str(mine))
+def test_the_suite_of_gates_asks_for_several_processes() -> None:
+    assert load_suite("ci").processes == 5

@@ -1,0 +1,176 @@
+"""How far the mean of slot medians may be from the truth, seen from the samples of one process.
+
+A table holds the times of one measurement: revolutions of the ring as rows, slots as columns (one column where samples carry no
+slot). The revolution is the unit, since noise often hits a whole revolution. All on the log scale:
+
+1. *How much one slot's median wanders*: the median of n draws lies at the Beta((n+1)/2, (n+1)/2) level of their
+   distribution (Maritz and Jarrett 1978), which the residuals of all slots together show (n revolutions). A residual
+   is taken against the median of the *other* revolutions of its slot, otherwise few revolutions look too calm; its
+   excess spread is divided out. No shape is assumed, and a tail counts as far as a median of n can reach it. The same
+   levels give the median's bias.
+2. *How much slots wander together*: the variance of the revolution's mean sign (above or below the slot's median) over
+   that of one sign: 1/slots where slots are independent, 1 where noise is common to all. Signs are what a median
+   reacts to.
+3. *Memory of one revolution for the last*: what it adds to the variance of a mean, as that of a first-order autoregression
+   with the lag-1 autocorrelation of those mean signs, freed of its bias (Marriott and Pope 1954: a sample's is too small by
+   (1 + 4 rho) / n) and of what centring takes from the variance.
+4. *Two modes*: a median of few draws can lie in the wrong one, in every slot alike, so the mean over slots is off by more than
+   it wanders. Differences between revolutions of one slot, which no difference between slots enters, show how far apart the
+   modes are and how many draws are in the lesser one; the binomial distribution says how often a median then is (one standard
+   error of that share on the safe side).
+
+Half-width = t * (1.) * sqrt((2.) * (3.)) + the larger of both biases, Student's t with n / (3.) - 1 degrees of freedom.
+
+What no interval from within can know: a mode that was never sampled, noise that remembers for more than about a quarter of the
+time sampled, and what differs between processes. `python -m benchmarks.coverage` shows how far the promise of 95 % holds.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+
+__all__ = ["Error", "errors"]
+
+FEW = 8
+"""Below so many revolutions their autocorrelation cannot be seen, and a memory that is common on shared machines is
+assumed."""
+ASSUMED_MEMORY = 2.0
+MOST_AUTOCORRELATION = 0.85
+LEAST_DEGREES = 2.0
+FAR = 3.0
+"""Draws that differ by more than so many standard deviations of the calmer half of all differences are in different modes."""
+_HALF_NORMAL_MEDIAN = 0.6744897501960817
+
+
+@dataclass(frozen=True)
+class Error:
+    """Relative standard error with its degrees of freedom, and what the estimate may be off on top."""
+
+    size: float
+    degrees: float
+    bias: float = 0.0
+
+
+def errors(tables: np.ndarray) -> list[Error]:
+    """The error of each table's mean of column medians; `tables` is [tables, revolutions, slots], all above 0."""
+    import numpy as np
+
+    count, revolutions = tables.shape[:2]
+    if revolutions < 2:
+        return [Error(math.inf, 1.0)] * count
+    ordered = np.sort(tables, axis=1)
+    medians = (ordered[:, (revolutions - 1) // 2] + ordered[:, revolutions // 2]) / 2
+    signs = np.sign(tables - medians[:, None])
+    one, moves = np.mean(signs**2, axis=(1, 2)), np.mean(signs, axis=2)
+    power = np.mean(moves**2, axis=1)
+    together = power / np.where(one > 0, one, 1.0)
+    alone, skewed = _median_errors(tables, ordered)
+    memory, degrees = _memory(moves, power)
+    size = alone * np.sqrt(together * memory)
+    bias = np.maximum(skewed, _wrong_mode(tables, together))
+    calm = one == 0
+    found = zip(np.where(calm, 0.0, size), degrees, np.where(calm, 0.0, bias), strict=True)
+    return [Error(float(a), float(b), float(c)) for a, b, c in found]
+
+
+def _median_errors(tables: np.ndarray, ordered: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Step 1: standard error and bias of a slot's median on the log scale."""
+    import numpy as np
+
+    revolutions = tables.shape[1]
+    residuals = np.sort(np.log(tables / _median_of_others(tables, ordered)).reshape(len(tables), -1), axis=1)
+    levels, density = _median_levels(revolutions)
+    values = _quantiles(residuals, levels)
+    # Variance of a median of k normal values in units of theirs: (pi / 2) / (k + 0.8) within 4 % from k = 2 on.
+    excess = math.sqrt(1 + math.pi / 2 / (revolutions - 1 + 0.8))
+    means = values @ density
+    sizes = np.sqrt((values - means[:, None]) ** 2 @ density) / excess
+    return sizes, np.abs(means - values[:, len(levels) // 2]) / excess
+
+
+def _median_levels(count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Levels at which the median of `count` draws lies, and their probabilities: Beta((n+1)/2, (n+1)/2)."""
+    import numpy as np
+
+    reach = min(0.5, 4 * 0.5 / math.sqrt(count + 2))
+    levels = 0.5 + reach * (np.arange(-40, 41) / 40.5)
+    density = (4 * levels * (1 - levels)) ** ((count - 1) / 2)
+    return levels, density / density.sum()
+
+
+def _quantiles(ordered: np.ndarray, levels: np.ndarray) -> np.ndarray:
+    """Quantiles of ordered rows, interpolated between neighbours."""
+    import numpy as np
+
+    places = levels * (ordered.shape[1] - 1)
+    below = places.astype(int)
+    above = np.minimum(below + 1, ordered.shape[1] - 1)
+    share = places - below
+    return np.asarray(ordered[:, below] * (1 - share) + ordered[:, above] * share)
+
+
+def _median_of_others(tables: np.ndarray, ordered: np.ndarray) -> np.ndarray:
+    """For each value the median of the other values of its column, from the ordered columns."""
+    import numpy as np
+
+    half = tables.shape[1] // 2
+    if tables.shape[1] % 2 == 0:
+        low, high = ordered[:, half - 1, None], ordered[:, half, None]
+        return np.asarray(np.where(tables <= low, high, low))
+    below, middle, above = (ordered[:, half + step, None] for step in (-1, 0, 1))
+    pair = np.where(tables < middle, middle + above, np.where(tables > middle, below + middle, below + above))
+    return np.asarray(pair / 2)
+
+
+def _memory(moves: np.ndarray, power: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Step 3: the factor on the variance of a mean over revolutions, at least 1, and the degrees of freedom."""
+    import numpy as np
+
+    count, n = moves.shape
+    if n < FEW:
+        return np.full(count, ASSUMED_MEMORY), np.full(count, n - 1.0)
+    seen = np.mean(moves[:, :-1] * moves[:, 1:], axis=1) * (n - 1) / n / np.where(power > 0, power, 1.0)
+    rho = np.clip(seen + (1 + 4 * seen) / n, 0.0, MOST_AUTOCORRELATION)
+    factor = (1 + rho) / (1 - rho) - 2 * rho * (1 - rho**n) / (n * (1 - rho) ** 2)
+    factor = factor * (1 - 1 / n) / np.maximum(1 - factor / n, 0.3)
+    return factor, np.maximum(n / factor - 1, LEAST_DEGREES)
+
+
+def _wrong_mode(tables: np.ndarray, together: np.ndarray) -> np.ndarray:
+    """Step 4: distance of the modes times the probability that a slot's median lies in the lesser one."""
+    import numpy as np
+
+    n, logs = tables.shape[1], np.log(tables)
+    lags = range(1, min(4, n))
+    apart = np.sort(
+        np.concatenate([np.abs(logs[:, lag:] - logs[:, :-lag]).reshape(len(logs), -1) for lag in lags], axis=1), axis=1
+    )
+    width = apart.shape[1]
+    # At most half of all differences are between two modes: the median of the calmer half is the first quartile of all.
+    calm = apart[:, width // 4] / _HALF_NORMAL_MEDIAN
+    far = np.sum(apart > FAR * calm[:, None], axis=1)
+    gap = np.where(far > 0, apart[np.arange(len(apart)), np.minimum(width - (far + 1) // 2, width - 1)], 0.0)
+    share = far / width
+    share = np.minimum(share + np.sqrt(share * (1 - share) * together / (n - 1)), 0.5)
+    return np.asarray(gap * _lesser_majority((1 - np.sqrt(1 - 2 * share)) / 2, n))
+
+
+def _lesser_majority(lesser: np.ndarray, count: int) -> np.ndarray:
+    """Probability that most of `count` draws fall into a mode that holds this share of all (a tie counts half)."""
+    import numpy as np
+
+    half = (count + 1) // 2
+    size = 2 * half - 1  # a tie among an even number, counted half, is as likely as one draw less allows
+    wins = np.arange(half, size + 1)
+    log_ways = np.array([_log_choose(size, int(win)) for win in wins])
+    share = np.clip(lesser, 1e-12, 0.5)[:, None]
+    return np.asarray(np.exp(log_ways + wins * np.log(share) + (size - wins) * np.log1p(-share)).sum(axis=1))
+
+
+def _log_choose(size: int, chosen: int) -> float:
+    return math.lgamma(size + 1) - math.lgamma(chosen + 1) - math.lgamma(size - chosen + 1)

@@ -1,0 +1,119 @@
+"""Two runs whose machines differ: what is left when the canary is taken out, checked by simulation with a seed."""
+
+import math
+
+import numpy as np
+import pytest
+
+from results.beside import Side, differences, mean_difference
+from results.parts import joined
+from results.statistics import Ratio
+from tests.results.test_parts import part
+
+SHARES, PROCESSES = 16, 5
+
+
+def side(draw: np.random.Generator, machine: np.ndarray, effect: float = 0.0, response: float = 1.0) -> Side:
+    """A case that takes `effect` longer, on a machine that is `machine` (log) slower in each process; shares differ by 1 %."""
+    case = tuple(effect + response * pace + 0.01 * draw.standard_normal(SHARES) for pace in machine)
+    return Side(case, tuple(pace + 0.01 * draw.standard_normal(SHARES) for pace in machine))
+
+
+def runs(
+    draw: np.random.Generator, cases: int, effect: float = 0.0, response: float = 1.0, processes: int = PROCESSES
+) -> list[tuple[Side, Side]]:
+    """Runs whose machines differ by 3 % and whose processes by 2 %, for all cases alike, and by 0.2 % for each alone."""
+    base, new = (0.03 * draw.standard_normal() + 0.02 * draw.standard_normal(processes) for _ in range(2))
+    return [
+        (side(draw, base, own(draw), response), side(draw, new, own(draw) + effect, response)) for _ in range(cases)
+    ]
+
+
+def own(draw: np.random.Generator) -> float:
+    return 0.002 * draw.standard_normal()
+
+
+def interval(pair: tuple[Side, Side]) -> Ratio:
+    return differences([pair])[0].joined.interval()
+
+
+def test_what_the_machine_did_to_both_goes_out_to_the_digit() -> None:
+    exact = np.zeros(SHARES)
+    base = Side(tuple(exact + pace for pace in (0.0, 0.1, 0.3)), tuple(exact + pace for pace in (0.0, 0.1, 0.3)))
+    new = Side(tuple(exact + 0.05 + pace for pace in (0.5, 0.2, 0.9)), tuple(exact + pace for pace in (0.5, 0.2, 0.9)))
+    (found,) = differences([(base, new)])
+    assert found.joined.log == pytest.approx(0.05)
+    assert found.canary == pytest.approx(1.6 / 3 - 0.4 / 3)
+
+
+@pytest.mark.parametrize("response", [1.0, 0.8, 1.2])
+@pytest.mark.parametrize("cases", [1, 8])
+def test_intervals_hold_the_truth_and_equal_code_is_not_called_slower(cases: int, response: float) -> None:
+    draw, found = np.random.default_rng(1), []
+    for _ in range(400 // cases):
+        found += [one.joined.interval() for one in differences(runs(draw, cases, response=response))]
+    assert np.mean([one.low <= 1 <= one.high for one in found]) >= 0.94
+    assert np.mean([one.low > 1.01 for one in found]) <= 0.005
+
+
+def test_five_percent_are_seen_over_a_machine_that_moves_by_as_much() -> None:
+    draw = np.random.default_rng(2)
+    found = [one.joined for _ in range(50) for one in differences(runs(draw, 8, math.log(1.05)))]
+    assert np.mean([one.interval().low > 1.01 for one in found]) >= 0.95
+
+
+def test_processes_that_agree_by_luck_are_judged_by_those_of_other_cases() -> None:
+    draw = np.random.default_rng(3)
+    lucky = Side((np.zeros(SHARES),) * PROCESSES, (np.zeros(SHARES),) * PROCESSES)
+    others = [tuple(_lucky(draw, 0.02 * draw.standard_normal(PROCESSES)) for _ in range(2)) for _ in range(6)]
+    alone = differences([(lucky, lucky)])[0].joined
+    among = differences([(lucky, lucky), *others])[0].joined  # type: ignore[list-item]
+    assert among.error > 2 * alone.error
+
+
+def test_a_canary_that_moved_leaves_doubt_where_its_response_is_unknown() -> None:
+    draw = np.random.default_rng(4)
+    still = side(draw, 0.001 * draw.standard_normal(PROCESSES))
+    moved = side(draw, 0.3 + 0.001 * draw.standard_normal(PROCESSES))
+    near, far = interval((still, still)), interval((still, moved))
+    assert math.log(far.high / far.low) > 3 * math.log(near.high / near.low)
+
+
+def test_the_response_is_learnt_from_processes_that_differ() -> None:
+    draw = np.random.default_rng(5)
+    base, new = (side(draw, 0.1 * draw.standard_normal(PROCESSES), response=0.5) for _ in range(2))
+    (found,) = differences([(base, new)])
+    assert found.response == pytest.approx(0.5, abs=0.1)
+
+
+def test_the_mean_knows_that_cases_of_one_process_share_its_luck() -> None:
+    draw, held, narrow = np.random.default_rng(6), [], []
+    for _ in range(100):
+        luck = [0.02 * draw.standard_normal(PROCESSES) for _ in range(2)]
+        pairs = [tuple(_lucky(draw, one) for one in luck) for _ in range(8)]
+        found = differences(pairs)  # type: ignore[arg-type]
+        mean = mean_difference(found).interval()
+        independent = math.hypot(*(math.log(one.joined.interval().high) - one.joined.log for one in found)) / 8
+        held.append(mean.low <= 1 <= mean.high)
+        narrow.append(independent < math.log(mean.high / mean.value))
+    assert np.mean(held) >= 0.94
+    assert np.mean(narrow) >= 0.95
+
+
+def _lucky(draw: np.random.Generator, luck: np.ndarray) -> Side:
+    """A process's luck that its canary does not see."""
+    quiet = side(draw, np.zeros(PROCESSES))
+    return Side(tuple(case + one for case, one in zip(quiet.case, luck, strict=True)), quiet.canary)
+
+
+def test_a_side_is_what_each_process_recorded_share_by_share() -> None:
+    found = Side.of(joined([part(number, 1000 * (number + 1)) for number in range(3)], 3, 0.01))
+    assert found is not None
+    assert [len(shares) for shares in found.case] == [4, 4, 4]
+    assert np.exp(found.levels) == pytest.approx(np.array([[1000, 2000, 3000], [50_000] * 3]))
+
+
+def test_without_processes_or_canary_there_is_no_side() -> None:
+    assert Side.of(joined([part(0)], 1, 0.01)) is None
+    bare = [part(n, canary=None, canary_ns=[], turns=[]) for n in range(3)]
+    assert Side.of(joined(bare, 3, 0.01)) is None
