@@ -74,6 +74,7 @@ class TorchTarget:
         properties = _ask(self._module, "get_device_properties", index)
         about["cache_bytes"] = getattr(properties, "L2_cache_size", None)
         about["properties"] = str(properties) if properties is not None else None
+        about["pci"] = _pci_address(properties)
         return about
 
     def free_memory_bytes(self) -> int:
@@ -378,6 +379,7 @@ def _ieee_numerics() -> dict[str, str]:
     for switch in REDUCTIONS:
         setattr(matmul, switch, False)
         found[switch] = str(getattr(matmul, switch))
+    found["cuda_allow_tf32"] = str(matmul.allow_tf32)
     npu = getattr(torch, "npu", None)
     if npu is not None and hasattr(npu, "matmul"):
         npu.matmul.allow_hf32 = False
@@ -461,6 +463,12 @@ def _ask(module: Any, question: str, *arguments: Any) -> Any:
         return function(*arguments)
     except (RuntimeError, NotImplementedError, AssertionError):
         return None
+
+
+def _pci_address(properties: Any) -> str | None:
+    """`0000:c1:00.0`; None where the device's properties do not tell it (an older torch, or no CUDA)."""
+    domain, bus, device = (getattr(properties, f"pci_{part}_id", None) for part in ("domain", "bus", "device"))
+    return None if domain is None or bus is None or device is None else f"{domain:04x}:{bus:02x}:{device:02x}.0"
 
 
 def _first_line(error: BaseException) -> str:
