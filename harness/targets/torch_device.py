@@ -384,6 +384,7 @@ def _ieee_numerics() -> dict[str, str]:
     if npu is not None and hasattr(npu, "matmul"):
         npu.matmul.allow_hf32 = False
         found["npu_allow_hf32"] = str(npu.matmul.allow_hf32)
+        found["npu_cube_math_type"] = str(getattr(npu.matmul, "cube_math_type", None))
     return found
 
 
