@@ -181,5 +181,5 @@ def _of_this_run(pid: int) -> bool:
         return True
     try:
         return psutil.Process(pid).ppid() == os.getppid()
-    except psutil.NoSuchProcess:
+    except psutil.Error:  # gone, or not ours to see
         return False

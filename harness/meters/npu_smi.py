@@ -107,8 +107,10 @@ def chips_in(text: str) -> list[Chip]:
     number = "Chip Logic ID" if "Chip Logic ID" in head else "Chip Phy-ID"
     for row in rows[1:]:
         cells = dict(zip(head, row, strict=False))
-        if len(row) == len(head) and cells.get(number, "").isdecimal():
-            found.append(Chip(int(cells["NPU ID"]), int(cells["Chip ID"]), int(cells[number]), cells["Chip Name"]))
+        places = [cells.get(name, "") for name in ("NPU ID", "Chip ID", number)]
+        if all(place.isdecimal() for place in places) and "Chip Name" in cells:
+            npu, chip, device = map(int, places)
+            found.append(Chip(npu, chip, device, cells["Chip Name"]))
     return found
 
 
