@@ -1,9 +1,8 @@
 """Stand-ins on the CPU for the Ascend operators that `npu-fused` calls: they test OUR calls, not Ascend's operators.
 
-The schemas are torch-npu's own (schemas.txt), so torch itself refuses an argument that the operator does not have. What each
-one computes, and what it demands of its arguments, follows its page of op-plugin's documentation (docs/zh/custom_APIs/
-torch_npu/torch_npu-NAME.md, 2026-08, with an equivalent computation in NumPy on most pages). What a page leaves undefined is
-NaN here.
+The schemas are torch-npu's (schemas.txt), so torch itself refuses an argument that is not among them. What each one computes,
+and what it demands of its arguments, follows its page of op-plugin's documentation (docs/zh/custom_APIs/torch_npu/
+torch_npu-NAME.md, 2026-08, with an equivalent computation in NumPy on most pages). What a page leaves undefined is NaN here.
 """
 
 from __future__ import annotations
@@ -11,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -43,14 +40,11 @@ def gating_top_k(
     k_group: int = 1,
     group_count: int = 1,
     group_select_mode: int = 0,
-    renorm: int = 0,
     norm_type: int = 0,
     routed_scaling_factor: float = 1.0,
     eps: float = 1e-20,
-    **_: Any,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Scores, groups, top-k; only sigmoid scores are normalised. `x` and `bias` have one dtype."""
-    demand(renorm == 0, "renorm is 0")
     demand(bias is None or bias.dtype == x.dtype, "bias and x have one dtype")
     scores = (x.softmax(-1) if norm_type == 0 else x.sigmoid()).float()
     ranked = scores if bias is None else scores + bias
@@ -73,18 +67,16 @@ def init_routing_v2(
     *,
     active_num: int = -1,
     expert_num: int = -1,
-    drop_pad_mode: int = 0,
     expert_tokens_num_type: int = 0,
     expert_tokens_num_flag: bool = False,
     quant_mode: int = -1,
     active_expert_range: tuple[int, int] = (),  # type: ignore[assignment]
     row_idx_type: int = 0,
-    **_: Any,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Rows sorted by expert, the place of each assignment among them (-1: outside of the active range), counts."""
     demand(expert_idx.dtype == torch.int32, "expert_idx is int32")
     demand(bool((expert_idx >= 0).all() and (expert_idx < expert_num).all()), "ids are below expert_num")
-    demand((drop_pad_mode, quant_mode, row_idx_type) == (0, -1, 0), "the modes that are emulated")
+    demand((quant_mode, row_idx_type) == (-1, 0), "the modes that are emulated")
     demand(expert_tokens_num_flag and expert_tokens_num_type == 1, "counts are asked for")
     demand(active_num == expert_idx.numel(), "active_num is rows * k, as the older pages ask")
     first, end = active_expert_range
@@ -107,7 +99,6 @@ def grouped_matmul(
     split_item: int = 0,
     group_type: int | None = None,
     group_list_type: int = 0,
-    **_: Any,
 ) -> list[Tensor]:
     """Stretches of x's rows, each times its matrix (in, out); one tensor each."""
     demand((len(x), len(weight), group_type) == (1, 1, 0) and split_item in (2, 3), "single x, weight and y")
@@ -135,7 +126,6 @@ def clipped_swiglu(
     limit: float = 7.0,
     bias: float = 1.0,
     interleaved: bool = True,
-    **_: Any,
 ) -> Tensor:
     demand(x.is_contiguous(), "x is contiguous")
     a, b = (x[..., 0::2], x[..., 1::2]) if interleaved else x.chunk(2, dim)
@@ -152,7 +142,6 @@ def finalize_routing(
     expanded_src_to_dst_row: Tensor,
     export_for_source_row: Tensor | None,
     drop_pad_mode: int = 0,
-    **_: Any,
 ) -> Tensor:
     """Weighted sums of each row's results; places by row (modes 2 and 3), -1 only with a capacity (mode 3)."""
     demand(drop_pad_mode in (2, 3) and skip1 is None and skip2 is None and bias is None, "what is emulated")
