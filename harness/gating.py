@@ -8,11 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from results.compare import Margins
-from results.gate import Gate, baseline_in, gate, store_baseline
+from results.gate import Gate, baselines_in, gate, store_baseline
+from results.history import spreads_of
 from results.store import read
 from workloads.case import UserError
 
 __all__ = ["GateAsk", "gated"]
+
+MOST_HISTORY = 20
+"""Runs of a machine that say how far its runs lie apart: the newest ones."""
 
 Say = Callable[[str], None]
 
@@ -43,12 +47,17 @@ def gated(ask: GateAsk, say: Say) -> Gate | None:
 
 def _by_folder(folder: Path, path: Path, margins: Margins, say: Say) -> Gate | None:
     new = read(path)
-    base, passed_over = baseline_in(folder, new)
-    for text in passed_over:
-        say(text)
-    if base is None:
+    fit, passed_over = baselines_in(folder, new)
+    if not fit:
+        for text in passed_over:
+            say(text)
         stored = store_baseline(folder, path, new)
         say(f"no baseline of this machine yet: stored {stored}; nothing was compared")
         return None
-    say(f"baseline: {base.stem}, {base.run.started_utc}")
-    return gate(base, new, margins)
+    history = fit[:MOST_HISTORY]
+    spreads = spreads_of(history)
+    known = ", ".join(f"{100 * spread:.1f}% beside {canary}" for canary, spread in spreads.items())
+    say(f"baseline: {fit[0].stem}, {fit[0].run.started_utc}")
+    if known:
+        say(f"runs of this machine differ by {known} (standard deviation over {len(history)} runs)")
+    return gate(fit[0], new, margins, spreads)

@@ -34,7 +34,7 @@ def _models() -> list[dict[str, Any]]:
                 "layers": entry.num_layers,
                 "total B": round(counts.total / 1e9, 2),
                 "active B": round(counts.active / 1e9, 2),
-                "router": entry.router,
+                "router": entry.router or None,
                 "activation": entry.activation,
                 "source": entry.source,
             }

@@ -151,6 +151,7 @@ class Attempt:
         self._before = False
         self._after: bool | None = None
         self._check_s = 0.0
+        self._canary: Canary | None = None
         self.handles: list[Any] = []
         """Outputs of the first call, until the final check."""
         self._implementation = _find(bench.target, request)
@@ -182,6 +183,9 @@ class Attempt:
         problem = _keeping(self._bench.problem(case), drawn=self._request.check_seed is not None)
         self.fields |= _of_problem(problem)
         copies = target.copies_for(problem)
+        # Before free memory is looked at: it holds some. Sustained work takes no turns, its power would be the canary's too.
+        if self._request.processes > 1 and case.scenario != "sustained":
+            self._canary = self._bench.canary(kind_of(problem.cost.flops, problem.cost.bytes))
         self._preflight(problem, copies)
         self._tell({"event": "phase", "phase": "prepare"})
         begin = self._bench.now()
@@ -265,16 +269,11 @@ class Attempt:
         form = sampling.form_of(timer, goal, warm)
         if request.calls_per_sample is not None:
             form = replace(form, revolutions=request.calls_per_sample // SLOTS)
-        canary = self._canary() if request.processes > 1 and goal.scenario != "sustained" else None
-        if canary is None:
+        if self._canary is None:
             return sampling.Sampler(timer, goal, form)
-        beside = Beside(timer, goal, form, canary, Split(request.processes, request.canary_calls), warm)
-        self.fields |= {"canary": canary.name, "canary_calls": beside.canary_calls}
+        beside = Beside(timer, goal, form, self._canary, Split(request.processes, request.canary_calls), warm)
+        self.fields |= {"canary": self._canary.name, "canary_calls": beside.canary_calls}
         return beside
-
-    def _canary(self) -> Canary | None:
-        cost: Cost = self.fields["cost"]
-        return self._bench.canary(kind_of(cost.flops, cost.bytes))
 
     def check_after(self, prepared: Prepared, handles: list[Any]) -> None:
         """Every slot once more after timing. `handles` are outputs handed out before: they are poisoned. Raises WrongAnswer."""

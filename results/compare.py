@@ -1,7 +1,7 @@
 """Which is faster, and how sure that is: two runs case by case, or the targets of one run side by side.
 
-Runs by several processes each, beside one canary, are compared by what differs beyond the canary (`results.beside`). Without a
-common canary the interval also holds what equal code differs by between runs. Runs of one process are always `unsure`:
+Runs by several processes each, beside one canary, are compared by what differs beyond the canary (`results.two_runs`). Without
+a common canary the interval also holds what equal code differs by between runs. Runs of one process are always `unsure`:
 processes of equal code differ by more than the interval within one of them can know. Over many cases verdicts are corrected:
 `benjamini_hochberg` (which changed?) here, `holm` (did any?) in the gate.
 """
@@ -9,11 +9,12 @@ processes of equal code differ by more than the interval within one of them can 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from results import beside
+from results import two_runs
+from results.figures import percent
 from results.matching import Match, fastest, matched
 from results.pairs import Correction, Joined, benjamini_hochberg, surviving
 from results.record import Measurement
@@ -53,9 +54,12 @@ ONE_PROCESS = (
     "one process each: processes of equal code differ by more; measure with --processes 5, or let `moemark duel` decide"
 )
 NO_CANARY = "no common canary: the interval holds the 2.4 % that equal code differs by between runs"
+MOVED = "the canary took {} of its time in the base: the machine is not what it was, measure again"
 CONTENDED = "contended, and no common canary that saw it too"
 FALLEN = "does not survive the correction for {} cases"
 _SAME_LINES = "the same measurement in both files"
+MOST_MOVED = 1.25
+"""Canary over canary beyond which no verdict is reached: how a case follows its canary was learnt near to where it stands."""
 KNOWN_SPREAD = 0.024
 """Standard deviation of the log ratio of equal code's medians, recorded minutes apart on two shared cores: over 32 pairs of
 runs of 15 s it was as large with five processes as with one."""
@@ -123,9 +127,14 @@ def compare(base: RunFile, new: RunFile, margins: Margins | None = None, across_
     return Comparison(base.stem, new.stem, pairs, mean, _mean_verdict(pairs, mean, margins))
 
 
-def pairs_of(base: RunFile, new: RunFile, margins: Margins, correct: Correction) -> tuple[Pair, ...]:
-    """Every measurement of both runs with its verdict. Raises UserError for runs of different methods."""
-    return _corrected(_judge(base, new, margins, across_formats=False).pairs, correct)
+def pairs_of(
+    base: RunFile, new: RunFile, margins: Margins, correct: Correction, spreads: Mapping[str, float] | None = None
+) -> tuple[Pair, ...]:
+    """Every measurement of both runs with its verdict; `spreads` as in `results.history`.
+
+    Raises UserError for runs of different methods.
+    """
+    return _corrected(_judge(base, new, margins, False, spreads).pairs, correct)
 
 
 def nothing_comparable(base: RunFile, new: RunFile, pairs: Sequence[Pair]) -> UserError:
@@ -134,21 +143,23 @@ def nothing_comparable(base: RunFile, new: RunFile, pairs: Sequence[Pair]) -> Us
     return UserError(f"{base.stem} and {new.stem} have no comparable case{why}")
 
 
-def _judge(base: RunFile, new: RunFile, margins: Margins, across_formats: bool) -> _Judge:
+def _judge(
+    base: RunFile, new: RunFile, margins: Margins, across_formats: bool, spreads: Mapping[str, float] | None = None
+) -> _Judge:
     if base.run.method_version != new.run.method_version:
         versions = f"{base.run.method_version} and {new.run.method_version}"
         raise UserError(f"{base.stem} and {new.stem} measured by different methods ({versions}): measure one again")
-    return _Judge(matched(base, new, across_formats), margins)
+    return _Judge(matched(base, new, across_formats), margins, spreads or {})
 
 
 class _Judge:
     """Turns matches into pairs with verdicts, all of a comparison at once: processes of several cases calibrate each other."""
 
-    def __init__(self, matches: Sequence[Match], margins: Margins) -> None:
+    def __init__(self, matches: Sequence[Match], margins: Margins, spreads: Mapping[str, float]) -> None:
         self._matches = matches
         self._margins = margins
         self._levels = _levels_of(matches)
-        self._beside = _beside(matches)
+        self._beside = _beside(matches, spreads)
         self.pairs = tuple(self._pair(match) for match in matches)
 
     @property
@@ -157,7 +168,7 @@ class _Judge:
         comparable = [match for match in self._matches if not match.reason]
         if len(comparable) < 2 or any(id(match) not in self._beside for match in comparable):
             return None
-        return beside.mean_difference([self._beside[id(match)] for match in comparable]).interval()
+        return two_runs.mean_difference([self._beside[id(match)] for match in comparable]).interval()
 
     def _pair(self, match: Match) -> Pair:
         statuses = tuple(side[0].status if side else None for side in (match.base, match.new))
@@ -170,11 +181,17 @@ class _Judge:
         if min(line.processes for line in lines) < 2:
             return replace(pair, ratio=ratio_of(*times), verdict="unsure", reason=ONE_PROCESS)
         if id(match) in self._beside:
-            found = self._beside[id(match)]
-            return self._decided(replace(pair, canary_ratio=math.exp(found.canary)), found.joined)
+            return self._beyond(pair, self._beside[id(match)])
         if any("contended" in line.warnings for line in lines):
             return replace(pair, reason=CONTENDED)
         return self._decided(replace(pair, reason=NO_CANARY), _spread(*times))
+
+    def _beyond(self, pair: Pair, found: two_runs.Difference) -> Pair:
+        moved = math.exp(found.canary)
+        decided = self._decided(replace(pair, canary_ratio=moved), found.joined)
+        if max(moved, 1 / moved) <= MOST_MOVED:
+            return decided
+        return replace(decided, verdict="unsure", p=None, reason=MOVED.format(percent(moved)))
 
     def _times(self, match: Match) -> tuple[Level, Level]:
         assert match.base is not None and match.new is not None, "refused matches have no times"
@@ -193,25 +210,14 @@ def _levels_of(matches: Sequence[Match]) -> dict[int, Level]:
     return dict(zip(lines, levels([Series.of(line) for line in lines.values()]), strict=True))
 
 
-def _beside(matches: Sequence[Match]) -> dict[int, beside.Difference]:
+def _beside(matches: Sequence[Match], spreads: Mapping[str, float]) -> dict[int, two_runs.Difference]:
     """What differs beyond the canary, by the identity of a match whose sides have the same one."""
-    found: dict[int, beside.Difference] = {}
-    groups: dict[str, list[tuple[int, tuple[beside.Side, beside.Side]]]] = {}
-    for match in matches:
-        sides = _sides_beside(match)
-        if sides is not None and match.base is not None:
-            groups.setdefault(str(match.base[0].canary), []).append((id(match), sides))
-    for members in groups.values():
-        together = beside.differences([sides for _, sides in members])
-        found |= {number: one for (number, _), one in zip(members, together, strict=True)}
+    found: dict[int, two_runs.Difference] = {}
+    for canary, members in two_runs.sides_of(matches).items():
+        spread = spreads.get(canary, two_runs.run_spread(canary))
+        together = two_runs.differences([sides for _, sides in members], spread)
+        found |= {id(match): one for (match, _), one in zip(members, together, strict=True)}
     return found
-
-
-def _sides_beside(match: Match) -> tuple[beside.Side, beside.Side] | None:
-    if match.reason or match.base is None or match.new is None or match.base[0].canary != match.new[0].canary:
-        return None
-    base, new = (beside.Side.of(side[0]) for side in (match.base, match.new))
-    return (base, new) if base and new else None
 
 
 def _spread(base: Level, new: Level) -> Joined:

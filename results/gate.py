@@ -7,7 +7,7 @@ nothing to lose; new cases have no past.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +18,7 @@ from results.pairs import holm
 from results.store import RunFile, read
 from workloads.case import UserError
 
-__all__ = ["Gate", "Undecided", "baseline_in", "gate", "gate_rows", "sentences", "store_baseline", "trusted"]
+__all__ = ["Gate", "Undecided", "baselines_in", "gate", "gate_rows", "sentences", "store_baseline", "trusted"]
 
 Undecided = Literal["warn", "fail"]
 Outcome = Literal["slower", "failed", "not comparable", "unsure", "passed", "new"]
@@ -50,11 +50,16 @@ class Gate:
         return 3 if undecided == "fail" and self.of("unsure") else 0
 
 
-def gate(base: RunFile, new: RunFile, margins: Margins | None = None) -> Gate:
-    """Judges a run by an older one. Raises UserError where nothing can be compared, or the new run was cut off."""
+def gate(
+    base: RunFile, new: RunFile, margins: Margins | None = None, spreads: Mapping[str, float] | None = None
+) -> Gate:
+    """Judges a run by an older one; `spreads`: what the machine's history says of it (`results.history`).
+
+    Raises UserError where nothing can be compared, or the new run was cut off.
+    """
     if not new.complete:
         raise UserError(f"{new.warning}: a gate needs a whole run")
-    pairs = pairs_of(base, new, margins or Margins(), holm)
+    pairs = pairs_of(base, new, margins or Margins(), holm, spreads)
     found = tuple(_outcome(pair) for pair in pairs)
     if not any(None not in pair.statuses and word != "new" for pair, word in zip(pairs, found, strict=True)):
         raise nothing_comparable(base, new, pairs)
@@ -83,22 +88,24 @@ def trusted(run_file: RunFile) -> bool:
     return run_file.complete and any(line.status == "ok" for line in run_file.measurements)
 
 
-def baseline_in(folder: Path, new: RunFile) -> tuple[RunFile | None, list[str]]:
-    """The newest run in a folder that this one may be compared with, and why younger ones were passed over.
+def baselines_in(folder: Path, new: RunFile) -> tuple[list[RunFile], list[str]]:
+    """The runs in a folder that this one may be compared with, the newest first, and why others were passed over.
 
-    It is whole and readable, of this machine, has a case in common, and is not the new run itself. Raises UserError for what is
-    no folder.
+    They are whole and readable, of this machine, have a case in common, and are not the new run itself. Raises UserError for
+    what is no folder.
     """
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file: --baseline needs a folder of run files")
     passed_over: list[str] = []
     readable = [found for path in sorted(folder.glob("*.jsonl")) if (found := _read(path, passed_over))]
+    fit = []
     for found in sorted(readable, key=lambda one: one.run.started_utc, reverse=True):
         reason = _unfit(found, new)
         if reason is None:
-            return found, passed_over
-        passed_over.append(f"{found.stem} is passed over: {reason}")
-    return None, passed_over
+            fit.append(found)
+        else:
+            passed_over.append(f"{found.stem} is passed over: {reason}")
+    return fit, passed_over
 
 
 def _read(path: Path, passed_over: list[str]) -> RunFile | None:

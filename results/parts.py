@@ -23,7 +23,8 @@ def joined(parts: Sequence[Part], processes: int, precision: float) -> Measureme
 
     The first part that failed makes the whole fail: `processes` is how many were meant. What is observed once a process
     (`prepare_ns`, `first_call_ns`, ...) is the first one's, which found the machine as a single run does. `noisy` is the whole
-    whose interval, over the processes, is wider than `precision`. Raises ValueError without parts.
+    whose interval, over the processes, is wider than `precision`; parts that do not fit together are an `error`. Raises
+    ValueError without parts.
     """
     ordered = sorted(parts, key=lambda part: part.process)
     if not ordered:
@@ -32,6 +33,12 @@ def joined(parts: Sequence[Part], processes: int, precision: float) -> Measureme
     if failed is not None:
         reason = f"process {failed.process + 1} of {processes}: {failed.reason}"
         return _measurement(failed, reason=reason if failed.process else failed.reason)
+    unlike = next((name for name in _ALIKE if len({getattr(part, name) for part in ordered}) > 1), None)
+    if unlike is not None:
+        nothing: dict[str, Any] = {"samples_ns": [], "slots": None, "turns": [], "canary_ns": [], "warnings": []}
+        return _measurement(
+            ordered[0], status="error", reason=f"its processes differ in {unlike}: measure again", **nothing
+        )
     whole = _measurement(
         ordered[0],
         processes=len(ordered),
@@ -59,6 +66,8 @@ def _worst(checks: Sequence[Check]) -> Check:
     return replace(checks[0], tokens=tokens, passed=all(check.passed for check in checks), **worst)
 
 
+_ALIKE = ("case_digest", "input_digest", "clock", "calls_per_sample", "canary", "canary_calls")
+"""What all parts must have in common: a run may have been resumed under another NumPy."""
 _ERRORS = ("error", "gain", "gain_mean")
 
 

@@ -272,7 +272,13 @@ def _ratio(log_centre: float, half: float) -> Ratio:
 
 
 def _half_width(error: float, degrees: float) -> float:
-    return error * t_quantile(_SIDE, degrees) if 0 < error < math.inf else error
+    return error * t_quantile(_SIDE, _coarse(degrees)) if 0 < error < math.inf else error
+
+
+def _coarse(degrees: float) -> float:
+    """Degrees of freedom rounded down to three digits: thousands of them share a few quantiles, which are remembered."""
+    step = 10.0 ** (math.floor(math.log10(degrees)) - 2) if degrees < 1e6 else 1e5
+    return math.floor(degrees / step) * step if degrees < math.inf else degrees
 
 
 def _joint_degrees(several: Sequence[Error]) -> float:

@@ -202,6 +202,12 @@ class _Scan:
     def bad(self, number: int, what: str) -> UserError:
         return UserError(f"{self.name}, line {number}: {what}")
 
+    def passed(self, number: int, text: bytes) -> None:
+        """A line is good and stands in `lines`."""
+        self.offset += len(text)
+        if not isinstance(self.lines[-1], record.End):
+            self.resume_at, self.resume_lines, self.resume_digest = self.offset, number, self.digests[-1]
+
     @property
     def run_file(self) -> RunFile:
         measured = [i for i, line in enumerate(self.lines) if isinstance(line, record.Measurement)]
@@ -223,17 +229,42 @@ def _scan(path: Path) -> _Scan:
     scan = _Scan(path.name)
     raw = _bytes(path).splitlines(keepends=True)
     for number, text in enumerate(raw, 1):
+        if number > 1 and _as_written(scan, number, text):
+            continue
         found = _json(text)
         if found is None and number == len(raw) and number > 1 and not text.endswith(b"\n"):
             scan.torn = True
             break
         _take(scan, number, found)
-        scan.offset += len(text)
-        if not isinstance(scan.lines[-1], record.End):
-            scan.resume_at, scan.resume_lines, scan.resume_digest = scan.offset, number, scan.digests[-1]
+        scan.passed(number, text)
     if not scan.lines:
         raise UserError(f"{path.name} is not a moemark run file: it is empty")
     return scan
+
+
+_TAIL = len(f',"{_DIGEST}":"') + 64 + len('"}\n')
+_LINE = msgspec.json.Decoder(record.Line)
+
+
+def _as_written(scan: _Scan, number: int, text: bytes) -> bool:
+    """Takes a line that stands as our writer writes it: canonical, so that its digest is that of its bytes.
+
+    Ten times as fast as taking it apart and putting it together again. False, with nothing taken, for every other line: what
+    is wrong with it, if anything is, is found by the long way.
+    """
+    body, tail = text[:-_TAIL] + b"}", text[-_TAIL:]
+    digest = hashlib.sha256(body + scan.digests[-1].encode()).hexdigest()
+    if tail != f',"{_DIGEST}":"{digest}"}}\n'.encode():
+        return False
+    try:
+        line = _LINE.decode(body)
+    except msgspec.MsgspecError:
+        return False
+    _check_place(scan, number, line)
+    scan.lines.append(line)
+    scan.digests.append(digest)
+    scan.passed(number, text)
+    return True
 
 
 def _bytes(path: Path) -> bytes:

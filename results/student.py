@@ -1,7 +1,8 @@
 """Quantiles of Student's t, without scipy: this runs inside workers, whose interpreter may have none.
 
 The distribution function is the regularised incomplete beta function, by its continued fraction (Lentz's method; NIST
-DLMF 8.17.22); the quantile is found by bisection, which cannot diverge however few the degrees of freedom.
+DLMF 8.17.22); the quantile is found by Newton's method between bounds that close in on it, so that it cannot diverge however
+few the degrees of freedom.
 """
 
 from __future__ import annotations
@@ -25,14 +26,26 @@ def t_quantile(probability: float, degrees: float) -> float:
     """
     if not 0.5 <= probability < 1 or not degrees > 0:
         raise ValueError(f"no t quantile at probability {probability} with {degrees} degrees of freedom")
+    if probability == 0.5:
+        return 0.0
     degrees = min(degrees, _MOST_DEGREES)
     low, high = 0.0, 1.0
     while _below(high, degrees) < probability:
         low, high = high, 2 * high
+    guess = (low + high) / 2
     while high - low > 1e-10 * high:
-        middle = (low + high) / 2
-        low, high = (middle, high) if _below(middle, degrees) < probability else (low, middle)
-    return (low + high) / 2
+        missing = probability - _below(guess, degrees)
+        low, high = (guess, high) if missing > 0 else (low, guess)
+        step = missing / _density(guess, degrees)
+        if abs(step) < 1e-12 * guess:
+            break
+        guess = guess + step if low < guess + step < high else (low + high) / 2
+    return guess
+
+
+def _density(t: float, degrees: float) -> float:
+    scale = math.lgamma((degrees + 1) / 2) - math.lgamma(degrees / 2) - math.log(degrees * math.pi) / 2
+    return math.exp(scale - (degrees + 1) / 2 * math.log1p(t * t / degrees))
 
 
 def t_above(t: float, degrees: float) -> float:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from results.compare import Comparison, Entry, Pair, SideBySide
 from results.duels import CaseDecision
@@ -33,6 +34,8 @@ __all__ = [
     "sparsity_table",
     "targets_table",
 ]
+
+_Row = TypeVar("_Row")
 
 EP_LABEL = "one rank's share of an EP group: compute only, without dispatch and combine"
 DENSE_LABEL = "share over dense replica: the control is not split over the ranks of the group"
@@ -92,8 +95,8 @@ def show_table(run_file: RunFile, measurements: Iterable[Measurement] | None = N
     chosen = list(run_file.measurements if measurements is None else measurements)
     notes = _Notes()
     sections = [
-        Section(_heading(case, notes), tuple(_show_row(run_file, line, notes) for line in chosen if line.case == case))
-        for case in dict.fromkeys(line.case for line in chosen)
+        Section(_heading(case, notes), tuple(_show_row(run_file, line, notes) for line in lines))
+        for case, lines in _grouped((line.case, line) for line in chosen).items()
     ]
     names = ("p50", "±95%", "p99", "tokens/s", "TFLOP/s", "GB/s", "roofline")
     columns = (_text("target"), _text("implementation"), *map(Column, names), _text("status"))
@@ -146,10 +149,8 @@ def power_table(run_file: RunFile, measurements: Iterable[Measurement] | None = 
 def comparison_table(comparison: Comparison) -> Table:
     """Each pair with ratio, interval and verdict; the geometric mean is the last section."""
     notes = _Notes()
-    cases = dict.fromkeys(pair.case for pair in comparison.pairs)
-    sections = [
-        Section(case, tuple(_pair_row(pair, notes) for pair in comparison.pairs if pair.case == case)) for case in cases
-    ]
+    rows = [(pair.case, _pair_row(pair, notes)) for pair in comparison.pairs]
+    sections = [Section(case, tuple(members)) for case, members in _grouped(rows).items()]
     count = len(comparison.comparable)
     mean = Pair("", "", "", ratio=comparison.mean, verdict=comparison.mean_verdict)
     sections.append(Section(f"geometric mean of {count}", (_pair_row(mean, notes),)))
@@ -162,12 +163,9 @@ def comparison_table(comparison: Comparison) -> Table:
 def gate_table(found: Gate) -> Table:
     """Each case that was ok in the base, with its change and outcome; the new ones are a note."""
     notes = _Notes()
-    judged = [(pair, word) for pair, word in zip(found.pairs, found.outcomes, strict=True) if word != "new"]
-    cases = dict.fromkeys(pair.case for pair, _ in judged)
-    sections = tuple(
-        Section(case, tuple(_gate_row(pair, word, notes) for pair, word in judged if pair.case == case))
-        for case in cases
-    )
+    judged = zip(found.pairs, found.outcomes, strict=True)
+    rows = [(pair.case, _gate_row(pair, word, notes)) for pair, word in judged if word != "new"]
+    sections = tuple(Section(case, tuple(members)) for case, members in _grouped(rows).items())
     columns = (_text("target"), _text("implementation"), *map(Column, ("change", "95% interval")), _text("outcome"))
     title = f"{found.new} against {found.base}: change of time, > 0 is slower"
     return Table(title, columns, sections, notes.texts)
@@ -179,6 +177,14 @@ def duel_table(decisions: Sequence[CaseDecision]) -> Table:
     sections = tuple(Section(_heading(one.case, notes), (_duel_row(one, notes),)) for one in decisions)
     columns = (_text("implementation"), *map(Column, ("change", "interval", "pairs", "turns")), _text("verdict"))
     return Table("B against A: change of time, > 0 is slower", columns, sections, notes.texts)
+
+
+def _grouped(pairs: Iterable[tuple[str, _Row]]) -> dict[str, list[_Row]]:
+    """Rows by their heading, both in the order in which they come first."""
+    groups: dict[str, list[_Row]] = {}
+    for heading, row in pairs:
+        groups.setdefault(heading, []).append(row)
+    return groups
 
 
 @dataclass

@@ -42,7 +42,6 @@ from workloads.experts import (
     onnx_sorted,
     rms_norm,
     torch_sorted,
-    unsupported_experts,
 )
 from workloads.inputs import unsupported_routing
 from workloads.models import Model, check_share, model
@@ -144,7 +143,7 @@ def _undone(about: Model) -> str | None:
 
 def _unsupported_ffn(case: Case, about: Model) -> str | None:
     if about.num_experts:
-        return unsupported_routing(case, about) or unsupported_experts(about)
+        return unsupported_routing(case, about)
     return None if case.routing == "none" else f"{about.id} is a dense model: write 'none' as the routing of its block"
 
 

@@ -11,7 +11,9 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from workloads.activations import ACTIVATIONS
 from workloads.case import canonical_digest
+from workloads.rules import RULES
 
 __all__ = ["ATTENTION_NEEDS", "CHOICES", "Attention", "Model", "flaw_of"]
 
@@ -21,24 +23,9 @@ Positive = Annotated[float, msgspec.Meta(gt=0)]
 NotNegative = Annotated[float, msgspec.Meta(ge=0)]
 Text = Annotated[str, msgspec.Meta(min_length=1)]
 
-Router = Literal[
-    "softmax_topk",
-    "topk_softmax",
-    "topk_sigmoid",
-    "softmax_bias_topk",
-    "softmax_group_max_topk",
-    "softmax_group_topk",
-    "sigmoid_bias_group_topk",
-    "sigmoid_bias_topk",
-    "sigmoid_topk",
-    "sqrtsoftplus_bias_topk",
-    "moge_softmax_group_top1",
-    "sparsemixer",
-]
-Activation = Literal["silu_swiglu", "clamped_silu_swiglu", "swiglu_oai", "relu2", "gelu_tanh_glu", "situ"]
 AttentionKind = Literal["gqa", "mla", "mfa", "swa_mqa", "csa", "hca", "gdn", "kda", "mamba2"]
 CountsFrom = Literal["read", "model name", "recalled"]
-CHOICES = {"router": Router, "activation": Activation, "kind": AttentionKind, "published_counts_from": CountsFrom}
+CHOICES = {"kind": AttentionKind, "published_counts_from": CountsFrom}
 """Key → the type that lists its values."""
 
 _COMPRESSED = ("heads", "head_dim", "q_lora_rank", "o_lora_rank", "o_groups")
@@ -55,13 +42,6 @@ ATTENTION_NEEDS: dict[str, tuple[str, ...]] = {
 }
 """Kind of token mixer → the keys without which its work is not defined."""
 
-_ACTIVATION_NEEDS = {
-    "clamped_silu_swiglu": ("activation_limit",),
-    "swiglu_oai": ("activation_limit", "activation_alpha"),
-    "situ": ("activation_beta", "activation_linear_beta"),
-}
-_UNGATED = ("relu2",)
-"""Activations of one projection: experts of two matrices instead of three."""
 _EXPERT_NEEDS = ("num_experts", "experts_per_token", "moe_intermediate_size", "router")
 _NOT_WORK = ("layers", "rope_source")
 """Keys of a token mixer that do not define its work."""
@@ -248,7 +228,8 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     zero_expert_kind: str = ""
     hash_layers: Maybe = 0
 
-    router: Router | None = None
+    router: str = ""
+    """Key of `workloads.rules.RULES`; "" of a dense model."""
     router_bias: bool = False
     router_linear_bias: bool = False
     router_input_norm_eps: NotNegative = 0.0
@@ -262,7 +243,8 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     topk_groups: Count = 1
     experts_per_group_selected: Maybe = 0
 
-    activation: Activation
+    activation: Text
+    """Key of `workloads.activations.ACTIVATIONS`."""
     activation_limit: float = 0.0
     activation_alpha: float = 0.0
     activation_beta: float = 0.0
@@ -299,9 +281,14 @@ def flaw_of(model: Model) -> str | None:
     """What is wrong with a model whose keys are well-typed: the key, its value and what it must be; None if nothing."""
     if flaw := next(filter(None, map(_flaw_of_mixer, model.attention)), None):
         return flaw
-    if missing := [key for key in _ACTIVATION_NEEDS.get(model.activation, ()) if not getattr(model, key)]:
+    for key, registered in (("router", RULES), ("activation", ACTIVATIONS)):
+        name = getattr(model, key)
+        if name and name not in registered:
+            return f"key {key!r}: {name!r} is not one of {', '.join(registered)}"
+    wanted = ACTIVATIONS[model.activation]
+    if missing := [key for key in wanted.needs if not getattr(model, key)]:
         return f"activation {model.activation!r} needs {missing[0]}: add it"
-    if model.glu == (model.activation in _UNGATED):
+    if model.glu != wanted.gated:
         return f"activation {model.activation!r} {'has no' if model.glu else 'has a'} gate: {_gate_mend(model)}"
     if model.block_norm_eps and not model.block_source:
         return "block_norm_eps needs block_source: say where the layer was read"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workloads.activations import ACTIVATIONS, activation_of
+from workloads.activations import activation_of
 from workloads.backends.numpy_ops import NumpyOps
 from workloads.models import Model
 from workloads.pinned import BLOCK, bell, integers, stream
@@ -48,15 +48,7 @@ __all__ = [
     "summed",
     "torch_experts",
     "torch_sorted",
-    "unsupported_experts",
 ]
-
-
-def unsupported_experts(model: Model) -> str | None:
-    """Why this model's experts are not done yet; None if they are."""
-    if model.activation not in ACTIVATIONS:
-        return f"the activation {model.activation!r} of {model.id} is not done yet"
-    return None
 
 
 # -- weights -------------------------------------------------------------------------------------------------------

@@ -40,7 +40,6 @@ from workloads.experts import (
     summed,
     torch_experts,
     torch_sorted,
-    unsupported_experts,
 )
 from workloads.formats import precision_of, unsupported_dtype, value_bytes, weight_bytes
 from workloads.inputs import HASH, RoutedInputs, routed_inputs, unsupported_routing
@@ -129,7 +128,7 @@ class MoeLayerWorkload:
         widths = (about.hidden_size, about.moe_intermediate_size or 0, about.shared_intermediate_size or 0)
         if refusal := unsupported_dtype(case.dtype, widths):
             return refusal
-        return unsupported_routing(case, about) or unsupported_experts(about)
+        return unsupported_routing(case, about)
 
     def problem(self, case: Case) -> Problem:
         """The pinned problem of a case."""

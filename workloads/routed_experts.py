@@ -27,7 +27,6 @@ from workloads.experts import (
     summed,
     torch_experts,
     torch_sorted,
-    unsupported_experts,
 )
 from workloads.formats import precision_of, unsupported_dtype, value_bytes, weight_bytes
 from workloads.inputs import RoutedInputs, unsupported_routing
@@ -61,7 +60,7 @@ class ExpertsWorkload:
         widths = (about.moe_latent_size or about.hidden_size, about.moe_intermediate_size or 0)
         if refusal := unsupported_dtype(case.dtype, widths):
             return refusal
-        return unsupported_routing(case, about) or unsupported_experts(about)
+        return unsupported_routing(case, about)
 
     def problem(self, case: Case) -> Problem:
         """The pinned problem of a case."""

@@ -65,8 +65,8 @@ def rule(
 
 
 def rule_of(model: Model) -> Rule:
-    """The model's routing rule. Raises KeyError if it is not done."""
-    return RULES[model.router or ""]
+    """The model's routing rule. Raises KeyError for a dense model."""
+    return RULES[model.router]
 
 
 def weights_of(ops: Any, logits: Any, ids: Any, model: Model) -> Any:

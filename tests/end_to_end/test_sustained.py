@@ -88,6 +88,15 @@ def test_less_than_a_minute_is_measured_but_says_nothing_of_energy(stage: Stage)
     assert len(read(stage.record).measurements[0].samples_ns) == 9
 
 
+def test_each_of_several_processes_works_the_whole_length_and_no_canary_draws_power(stage: Stage) -> None:
+    target = "null:a?watts=200&canary_ns=1000000"
+    stage.play("run", CASE, "--target", target, "--processes", "2", "-o", "run.jsonl")
+    (line,) = read(stage.record).measurements
+    assert (line.processes, line.canary, sum(line.samples_ns) > 120e9) == (2, None, True)
+    figures = json.loads(stage.play("show", str(stage.record), "--json").stdout)["measurements"][0]
+    assert figures["joules_per_token"] == pytest.approx(200 * TOKEN_S)
+
+
 def test_latency_has_clocks_and_no_power(stage: Stage) -> None:
     line = stage.run(COUNTER, drill(2)).measurements[0]
     assert line.power is None

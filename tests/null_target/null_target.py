@@ -185,7 +185,7 @@ def opened() -> int:
 
 
 class NullCanary:
-    name = "planted"
+    name = "hot planted"
     synchronize = None
 
     def __init__(self, target: NullTarget) -> None:

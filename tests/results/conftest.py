@@ -69,7 +69,7 @@ def several(
         "slots": list(range(16)) * 2 * processes,
         "processes": processes,
         "turns": turns,
-        "canary": "planted",
+        "canary": "hot planted",
         "canary_ns": times[1].astype(int).ravel().tolist(),
     }
     return measurement(**(fields | changes))

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from results import record
-from results.gate import Gate, baseline_in, gate, gate_rows, sentences, store_baseline, trusted
+from results.gate import Gate, baselines_in, gate, gate_rows, sentences, store_baseline, trusted
 from results.store import RunFile, Writer, read
 from results.tables import gate_table
 from tests.results.conftest import OLMOE, WriteRun, failed, measurement, run_header, several
@@ -129,8 +129,8 @@ def test_the_newest_run_of_this_machine_is_the_baseline(tmp_path: Path, write_ru
     stored(folder, "old", started_utc="2029-01-01T00:00:00Z")
     stored(folder, "newest", started_utc="2029-03-01T00:00:00Z")
     stored(folder, "elsewhere", started_utc="2029-04-01T00:00:00Z", environment=other)
-    found, passed_over = baseline_in(folder, write_run(several(1_001_000), name="new"))
-    assert found is not None and found.stem == "newest"
+    found, passed_over = baselines_in(folder, write_run(several(1_001_000), name="new"))
+    assert [one.stem for one in found] == ["newest", "old"]
     assert passed_over == [
         "elsewhere is passed over: of another machine (machine.cpu was 'Other CPU' and is 'Test CPU' here)"
     ]
@@ -143,8 +143,8 @@ def test_what_is_damaged_cut_off_or_of_other_work_is_passed_over(tmp_path: Path,
     stored(folder, "broken", failed("crashed"))
     stored(folder, "method", method_version=0)
     (folder / "noise.jsonl").write_text("noise\n")
-    found, passed_over = baseline_in(folder, write_run(several(), name="new"))
-    assert found is None
+    found, passed_over = baselines_in(folder, write_run(several(), name="new"))
+    assert found == []
     assert {text.split(" is passed over: ")[0] for text in passed_over} == {
         "cut",
         "others",
@@ -157,8 +157,8 @@ def test_what_is_damaged_cut_off_or_of_other_work_is_passed_over(tmp_path: Path,
 def test_a_run_is_no_baseline_of_itself(tmp_path: Path) -> None:
     folder = tmp_path / "baselines"
     new = stored(folder, "new")
-    found, passed_over = baseline_in(folder, new)
-    assert (found, passed_over) == (None, ["new is passed over: it is the new run itself"])
+    found, passed_over = baselines_in(folder, new)
+    assert (found, passed_over) == ([], ["new is passed over: it is the new run itself"])
 
 
 def test_the_first_run_is_stored_as_it_is_and_over_nothing(tmp_path: Path, write_run: WriteRun) -> None:
@@ -180,4 +180,4 @@ def test_a_run_that_failed_or_was_cut_off_is_no_first_baseline(tmp_path: Path) -
 def test_a_file_in_the_place_of_the_folder_is_named(tmp_path: Path, write_run: WriteRun) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="--baseline needs a folder"):
-        baseline_in(tmp_path / "file", write_run(several(), name="new"))
+        baselines_in(tmp_path / "file", write_run(several(), name="new"))

@@ -12,7 +12,7 @@ NOISE = record.Noise(wall_ns=1)
 def part(process: int, call_ns: int = 1_000_000, **changes: object) -> record.Part:
     """16 samples in 4 shares, beside as many of a canary of 0.1 ms."""
     turn = record.Turn(process=process, samples=16, noise=NOISE, canary=16, shares=4)
-    beside = {"canary": "planted", "canary_ns": [100_000] * 16, "canary_calls": 2, "turns": [turn]}
+    beside = {"canary": "hot planted", "canary_ns": [100_000] * 16, "canary_calls": 2, "turns": [turn]}
     found = measurement(samples_ns=[call_ns] * 16, slots=list(range(16)), **(beside | changes))
     return part_of(found, process)
 
@@ -52,6 +52,11 @@ def test_noisy_is_the_whole_not_its_parts() -> None:
     assert joined(calm, 5, 0.01).warnings == ["drift"]
     apart = [part(number, 1000 + 100 * number) for number in range(5)]
     assert joined(apart, 5, 0.01).warnings == ["noisy"]
+
+
+def test_parts_beside_different_canaries_do_not_make_one_measurement() -> None:
+    found = joined([part(0), part(1, canary="hot planted, another")], 2, 0.01)
+    assert (found.status, found.reason) == ("error", "its processes differ in canary: measure again")
 
 
 def test_no_parts_make_nothing() -> None:

@@ -74,7 +74,7 @@ def test_an_absent_key_means_there_is_none_of_it() -> None:
         ({"hidden_size": 0}, "key 'hidden_size': expected 'int' >= 1: correct it"),
         ({"hiden_size": 4}, "unknown key 'hiden_size': write hidden_size"),
         ({"colour": "red"}, "unknown key 'colour': remove it"),
-        ({"router": "softmaxx"}, "key 'router': 'softmaxx' is not one of softmax_topk, topk_softmax"),
+        ({"router": "softmaxx"}, "key 'router': 'softmaxx' is not one of softmax_topk, softmax_bias_topk"),
         ({"router": None}, "moe_layers = 1 needs router: add it"),
         ({"num_experts": None}, "moe_layers = 1 needs num_experts: add it"),
         ({"activation": "clamped_silu_swiglu"}, "activation 'clamped_silu_swiglu' needs activation_limit: add it"),

@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from results.matching import Match
 from results.pairs import LEAST_FOR_CENTRE, Calibration, Centre, Joined, centres_of, joined, pooled
 from results.record import Measurement
 from results.statistics import Series, process_levels
@@ -27,16 +28,22 @@ from results.statistics import Series, process_levels
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["Difference", "Side", "differences", "mean_difference"]
+__all__ = ["Difference", "Side", "differences", "mean_difference", "run_spread", "sides_of"]
 
 PRIOR_RESPONSE = 1.0
 PRIOR_SPREAD = 0.25
 """What is known of b beforehand, as mean and standard deviation."""
 ROUND_MEMORY = 2.0
 """What the memory of one round for the last adds to the variance of a run's mean, as factor."""
-RUN_SPREAD = 0.0026
-"""What two runs of equal code differ by, as standard deviation of the log ratio: measured with five processes each and the very
-case as canary, so that nothing is left to the canary."""
+RUN_SPREAD = {"cold": 0.025, "hot": 0.005}
+"""What two runs of equal code differ by, canary and processes apart, as standard deviation of the log ratio, by the first word
+of the canary's name. From 12 runs within an hour on two cores of a machine shared with strangers, whose memory NumPy's canary
+meets in another way than a layer does. A machine of one's own is calmer, and its runs say so (`results.history`)."""
+
+
+def run_spread(canary: str) -> float:
+    """The spread where no history tells; a canary of an unknown kind has the larger one."""
+    return RUN_SPREAD.get(canary.partition(" ")[0], RUN_SPREAD["cold"])
 
 
 @dataclass(frozen=True)
@@ -87,6 +94,18 @@ def _shares(line: Measurement) -> list[tuple[np.ndarray, np.ndarray]]:
     return [(np.concatenate(case), np.concatenate(beside)) for case, beside in found.values()]
 
 
+def sides_of(matches: Sequence[Match]) -> dict[str, list[tuple[Match, tuple[Side, Side]]]]:
+    """By canary the matches whose sides both took turns with it."""
+    groups: dict[str, list[tuple[Match, tuple[Side, Side]]]] = {}
+    for match in matches:
+        if match.reason or match.base is None or match.new is None or match.base[0].canary != match.new[0].canary:
+            continue
+        base, new = (Side.of(side[0]) for side in (match.base, match.new))
+        if base and new:
+            groups.setdefault(str(match.base[0].canary), []).append((match, (base, new)))
+    return groups
+
+
 @dataclass(frozen=True)
 class Difference:
     """New over base (log ratio) of one case."""
@@ -96,18 +115,19 @@ class Difference:
     """Log ratio of the canary."""
     response: float
     unknown: float
-    """Standard error of what the canary's change did to the case."""
+    """Standard error of what the canary's change did to the case, and of what runs differ by."""
     centres: tuple[tuple[float, ...], tuple[float, ...]]
     """Of the processes of base and new, the canary taken out."""
 
 
-def differences(cases: Sequence[tuple[Side, Side]]) -> list[Difference]:
-    """New over base of each case, given as (base, new); those beside one kind of canary together."""
+def differences(cases: Sequence[tuple[Side, Side]], spread: float) -> list[Difference]:
+    """New over base of each case, given as (base, new), all beside one canary; `spread` as in `run_spread`."""
     noise = _noise(cases)
     responses = [_response(pair, noise) for pair in cases]
     centres = _centres([side.beyond(one.slope) for pair, one in zip(cases, responses, strict=True) for side in pair])
     tau, sides = pooled(centres), iter(centres)
-    return [_difference(*parts, tau) for parts in zip(cases, zip(sides, sides, strict=True), responses, strict=True)]
+    together = zip(cases, zip(sides, sides, strict=True), responses, strict=True)
+    return [_difference(*parts, tau, spread) for parts in together]
 
 
 def _centres(sides: Sequence[Sequence[np.ndarray]]) -> list[list[Centre]]:
@@ -141,10 +161,14 @@ def _means(centres: Sequence[Sequence[float]]) -> list[float]:
 
 
 def _difference(
-    pair: tuple[Side, Side], centres: Sequence[Sequence[Centre]], response: _Response, tau: Calibration | None
+    pair: tuple[Side, Side],
+    centres: Sequence[Sequence[Centre]],
+    response: _Response,
+    tau: Calibration | None,
+    spread: float,
 ) -> Difference:
     moved = float(pair[1].levels[1].mean() - pair[0].levels[1].mean())
-    unknown = response.error * abs(moved)
+    unknown = math.hypot(response.error * moved, spread)
     base, new = (joined(side, tau) for side in centres)
     logs = tuple(tuple(one.log for one in side) for side in centres)
     return Difference(_joined(base, new, unknown**2), moved, response.slope, unknown, (logs[0], logs[1]))
@@ -154,7 +178,7 @@ def _joined(base: Joined, new: Joined, more: float) -> Joined:
     """Step 5; degrees of freedom by Welch and Satterthwaite, what is known beforehand taken as sure."""
     squares = [ROUND_MEMORY * side.error**2 for side in (base, new)]
     below = sum(square**2 / side.degrees for square, side in zip(squares, (base, new), strict=True))
-    whole = sum(squares) + more + RUN_SPREAD**2
+    whole = sum(squares) + more
     degrees = whole**2 / below if below else math.inf
     return Joined(new.log - base.log, math.sqrt(whole), degrees, min(base.pairs, new.pairs))
 

@@ -5,12 +5,17 @@ import math
 import numpy as np
 import pytest
 
-from results.beside import Side, differences, mean_difference
+from results import two_runs
 from results.parts import joined
 from results.statistics import Ratio
+from results.two_runs import Side, mean_difference, run_spread
 from tests.results.test_parts import part
 
 SHARES, PROCESSES = 16, 5
+
+
+def differences(cases: list[tuple[Side, Side]]) -> list[two_runs.Difference]:
+    return two_runs.differences(cases, 0.0026)
 
 
 def side(draw: np.random.Generator, machine: np.ndarray, effect: float = 0.0, response: float = 1.0) -> Side:
@@ -111,6 +116,13 @@ def test_a_side_is_what_each_process_recorded_share_by_share() -> None:
     assert found is not None
     assert [len(shares) for shares in found.case] == [4, 4, 4]
     assert np.exp(found.levels) == pytest.approx(np.array([[1000, 2000, 3000], [50_000] * 3]))
+
+
+def test_runs_beside_the_cold_canary_are_known_to_differ_by_more() -> None:
+    still = Side((np.zeros(SHARES),) * PROCESSES, (np.zeros(SHARES),) * PROCESSES)
+    names = ("hot fp32 64x64x64, numpy 2", "cold fp32 16x64x256, numpy 2", "a stranger's")
+    errors = [two_runs.differences([(still, still)], run_spread(name))[0].joined.error for name in names]
+    assert errors == pytest.approx([0.005, 0.025, 0.025])
 
 
 def test_without_processes_or_canary_there_is_no_side() -> None:
