@@ -25,7 +25,7 @@ $(STAMP): pyproject.toml constraints.txt constraints-torch.txt
 		$(PYTHON) -c "import site, sys; sys.prefix != sys.base_prefix and print(*site.getsitepackages(), sep='\n')" \
 			> "$$($(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/_interpreter.pth"; \
 	fi; \
-	$(PIP) install --quiet $$limits -e ".[$$torch$${ort}dev]"; \
+	$(PIP) install --quiet $$limits -e ".[$$torch$${ort}nvidia,dev]"; \
 	for package in torch onnxruntime; do \
 		$(BIN)/python -c "import importlib.util, sys; sys.exit(importlib.util.find_spec('$$package') is None)" \
 			|| { echo "$$package is not seen from $(VENV): give PYTHON an interpreter that has it" >&2; exit 2; }; \

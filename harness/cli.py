@@ -145,6 +145,9 @@ def run(
     budget: Annotated[
         float | None, typer.Option(parser=_seconds, metavar="TIME", help="Most sampling a measurement: 10s.")
     ] = None,
+    sustain: Annotated[
+        float | None, typer.Option(parser=_seconds, metavar="TIME", help="How long sustained cases work: 60s.")
+    ] = None,
     processes: Annotated[
         int | None, typer.Option(metavar="N", help="Fresh processes a measurement: 1, for baselines 5.")
     ] = None,
@@ -168,7 +171,7 @@ def run(
         raise UserError("--resume finishes a file and --force replaces it: choose one")
     given: dict[str, Any] = {"precision": precision, "budget_s": budget, "timeout_s": timeout}
     given |= {"prepare_timeout_s": prepare_timeout, "implementations": tuple(implementation or ()) or None}
-    given |= {"shared_host": shared_host or None, "processes": processes}
+    given |= {"shared_host": shared_host or None, "processes": processes, "sustain_s": sustain}
     options = {name: value for name, value in given.items() if value is not None}
     ask = Ask(tuple(words or ()), tuple(target or ()), options, output, force, require_device)
     job, outcome = start(ask, resume, observer_for_stderr())
@@ -182,7 +185,7 @@ def _print_run(path: Path, as_json: bool) -> None:
     from results.compare import targets_side_by_side
     from results.sparsity import sparsity
     from results.store import read
-    from results.tables import show_table, sparsity_table, targets_table
+    from results.tables import power_table, show_table, sparsity_table, targets_table
     from results.tidy import tidy_rows
 
     run_file = read(path)
@@ -190,7 +193,8 @@ def _print_run(path: Path, as_json: bool) -> None:
         printing.print_json("measurements", tidy_rows(run_file))
     else:
         print(show_table(run_file).text())
-        for table in (targets_table(targets_side_by_side(run_file)), sparsity_table(sparsity(run_file))):
+        tables = (targets_table(targets_side_by_side(run_file)), sparsity_table(sparsity(run_file)))
+        for table in (*tables, power_table(run_file)):
             if table.sections:
                 print(f"\n{table.text()}")
     print(f"record: {path}", file=sys.stderr)
@@ -206,7 +210,7 @@ def show(
     from harness import printing
     from harness.filtering import chosen
     from results.store import read
-    from results.tables import show_table
+    from results.tables import power_table, show_table
     from results.tidy import tidy_rows
 
     files = [_warned(read(path)) for path in runs]
@@ -216,6 +220,8 @@ def show(
     for number, (file, rows) in enumerate(zip(files, kept, strict=True)):
         measurements = [line for line, (_, keep) in zip(file.measurements, rows, strict=True) if keep]
         print(("\n" if number else "") + show_table(file, measurements).text())
+        if (energy := power_table(file, measurements)).sections:
+            print(f"\n{energy.text()}")
 
 
 @app.command()

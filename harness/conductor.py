@@ -18,7 +18,7 @@ from harness.crew import Crew, Refused, failed, now_utc
 from harness.environment import environment, moemark_version
 from harness.interrupts import Interrupts
 from harness.job import Job, recorded_options
-from harness.locks import hold_devices
+from harness.locks import device_key, hold_devices
 from harness.plan import Offer, Step, plan_steps
 from harness.privacy import without_folders
 from harness.progress import Observer
@@ -66,7 +66,7 @@ def conduct(job: Job, observer: Observer) -> Outcome:
         if job.before is not None and job.before.complete:
             return outcome
         header = None if job.before is not None else _header(job, offers, steps)
-        devices = [str(offer.describe.get("device_id", offer.target)) for offer in offers]
+        devices = [device_key(offer.target, offer.describe, os.environ) for offer in offers]
         with hold_devices(devices, observer.say), _recording(job, header, interrupts) as record:
             _same_as_read(job, record)
             _Run(job, crew, record, observer).go(offers, steps, rest, outcome)

@@ -154,7 +154,8 @@ class Crew:
     def _request(self, step: Step) -> dict[str, Any]:
         options = self._options
         wanted = {"case": step.case.id, "implementation": step.implementation}
-        share = {"budget_s": options.budget_each_s, "processes": options.processes, "check_seed": self._check_seed}
+        budget_s = options.budget_each_s(step.case.scenario)
+        share = {"budget_s": budget_s, "processes": options.processes, "check_seed": self._check_seed}
         return {"op": "measure", **wanted, **share, "precision": options.precision}
 
     def _follow(self, worker: WorkerProcess, deadline: _Deadline, observer: Observer) -> Measurement:

@@ -52,7 +52,8 @@ def new_job(ask: Ask) -> Job:
         raise UserError("nothing to run: name a suite (moemark list suites) or a pattern")
     selection = select(ask.words)
     given = dict(ask.options or {})
-    suited = {"processes": selection.processes} | ({"budget_s": selection.budget_s} if selection.budget_s else {})
+    named = {"budget_s": selection.budget_s, "sustain_s": selection.sustain_s}
+    suited = {"processes": selection.processes} | {name: value for name, value in named.items() if value}
     options = Options(**suited | given)
     if not options.implementations:
         options = replace(options, implementations=selection.implementations)

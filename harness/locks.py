@@ -6,11 +6,23 @@ import fcntl
 import hashlib
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
-__all__ = ["hold_devices"]
+__all__ = ["VISIBLE", "device_key", "hold_devices"]
+
+VISIBLE = ("CUDA_VISIBLE_DEVICES", "ASCEND_RT_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
+"""Variables that say which physical devices a runtime's numbers 0, 1, ... mean."""
+
+
+def device_key(target: str, described: Mapping[str, Any], environment: Mapping[str, str]) -> str:
+    """What names the physical device of a target: its PCI address where it is known, since a runtime numbers what it sees."""
+    if pci := described.get("pci"):
+        return str(pci)
+    seen = [f"{name}={environment[name]}" for name in VISIBLE if name in environment]
+    return " ".join([str(described.get("device_id", target)), *seen])
 
 
 @contextmanager

@@ -15,8 +15,11 @@ from typing import Any
 
 from harness import sampling
 from harness.beside import Beside, Split
+from harness.binding import bind
 from harness.canary import Canary, Kind, canary_of, kind_of
-from harness.noise import Watch, contended
+from harness.meters import Meter, find_meter
+from harness.noise import Watch, contended, throttled
+from harness.power import Attendant, attendant_of
 from harness.privacy import without_paths
 from harness.targets import OutOfMemory, Prepared, Target, Unsupported
 from results.record import Check, Cost, Measurement, Noise, Skew, Turn
@@ -46,7 +49,7 @@ class Request:
     implementation: str
     precision: float
     budget_s: float
-    """Seconds of sampling in this process."""
+    """Seconds of sampling in this process: of `sustained` its length."""
     process: int = 0
     processes: int = 1
     """With several this is one of them: the case takes turns with a canary."""
@@ -70,9 +73,26 @@ class Bench:
         self.target = target
         self.now: Callable[[], int] = getattr(target, "now_ns", time.perf_counter_ns)
         """The target's clock where it brings one of its own, else the host's."""
+        self.rest: Callable[[int], None] = getattr(target, "rest_ns", _sleep_ns)
+        """Waits so many ns by that clock."""
+        self.meter: Meter | None = None
         self._case: Case | None = None
         self._problem: Problem | None = None
         self._canaries: dict[Kind, Canary | None] = {}
+
+    def equip(self) -> dict[str, Any]:
+        """Finds the meter of the target's device and binds this process next to it: for a process that is ours alone.
+
+        Returns what the target describes, with what the device tells of its settings.
+        """
+        described = self.target.describe()
+        own = getattr(self.target, "meter", None)
+        self.meter = own() if own else find_meter(described)
+        pci = described.get("pci") or (self.meter.pci if self.meter else None)
+        told: dict[str, Any] = {"pci": pci} if pci else {}
+        if self.meter is not None:
+            told |= {"meter": self.meter.source, "settings": self.meter.settings()}
+        return {**described, **told, **bind(pci)}
 
     def canary(self, kind: Kind) -> Canary | None:
         """The canary of that kind, made once a process; None where the target has none."""
@@ -112,7 +132,17 @@ _STATUS_OF: tuple[tuple[type[BaseException], str], ...] = (
     (MemoryError, "out-of-memory"),
     (Exception, "error"),
 )
-_ONLY_OK = ("samples_ns", "slots", "calls_per_sample", "turns", "canary", "canary_calls", "canary_ns", "warnings")
+_ONLY_OK = (
+    "samples_ns",
+    "slots",
+    "calls_per_sample",
+    "turns",
+    "canary",
+    "canary_calls",
+    "canary_ns",
+    "warnings",
+    "power",
+)
 
 
 class Attempt:
@@ -160,7 +190,8 @@ class Attempt:
         copies = target.copies_for(problem)
         if self._request.in_turns:
             copies = -(-copies // TURNS_SHARE)
-        if self._request.processes > 1:  # before free memory is looked at: it holds some
+        # Before free memory is looked at: it holds some. Sustained work takes no turns, its power would be the canary's too.
+        if self._request.processes > 1 and case.scenario != "sustained":
             self._canary = self._bench.canary(kind_of(problem.cost.flops, problem.cost.bytes))
         self._preflight(problem, copies)
         self._tell({"event": "phase", "phase": "prepare"})
@@ -217,14 +248,17 @@ class Attempt:
     def _sample(self, prepared: Prepared) -> list[Any]:
         request = self._request
         goal = sampling.Goal(request.case.scenario, request.precision, round(request.budget_s * 1e9))
-        timer = sampling.Timer(prepared, self._bench.now)
+        timer, sustained = sampling.Timer(prepared, self._bench.now), goal.scenario == "sustained"
+        attendant = attendant_of(self._bench.meter, self._bench.now, sustained)
+        if sustained:
+            self._tell({"event": "phase", "phase": "idle"})
+            attendant.idle(self._bench.rest)
         self._tell({"event": "timed", "phase": "warm-up"})
         warm = sampling.warm_up(timer, goal, lambda s: self._tell({"event": "phase", "phase": "sample", "needs_s": s}))
         with sampling.no_collector():
             sampler = self._sampler(timer, goal, warm)
-            turns = _turns(sampler, goal, request.process, _Reporter(self._tell))
+            turns = _turns(sampler, goal, request.process, _Reporter(self._tell), attendant)
         taken = sampler.samples
-        disturbed = ["contended"] if any(_contended(turn.noise) for turn in turns) else []
         self.fields |= {
             "samples_ns": taken.ns,
             "slots": taken.slots,
@@ -232,7 +266,8 @@ class Attempt:
             "canary_ns": sampler.canary_ns,
             "warmup_calls": warm.calls,
             "turns": turns,
-            "warnings": taken.warnings + disturbed,
+            "warnings": [*taken.warnings, *_disturbed(turns)],
+            "power": attendant.power() if sustained else None,
         }
         return warm.handles
 
@@ -267,27 +302,40 @@ class Attempt:
         self.fields["check"] = Check(passed=passed, before=self._before, after=self._after, **checker.report())
 
 
-def _turns(sampler: sampling.Sampler, goal: sampling.Goal, process: int, progress: _Reporter) -> list[Turn]:
+def _turns(
+    sampler: sampling.Sampler, goal: sampling.Goal, process: int, progress: _Reporter, attendant: Attendant
+) -> list[Turn]:
     """Samples in one turn; in another one where that was contended and the budget left holds a second floor.
 
     More samples are the only mend: those of the contended turn stay and count, or the quiet ones would be chosen.
     """
-    first, spent_ns = _turn(sampler, goal.length_ns, process, progress)
-    left_ns = goal.length_ns - spent_ns
+    first, spent_ns = _turn(sampler, goal.budget_ns, process, progress, attendant)
+    left_ns = goal.budget_ns - spent_ns
     floor_ns = spent_ns * sampler.floor // max(len(sampler.ns), 1)
     if goal.scenario == "sustained" or not _contended(first.noise) or left_ns < floor_ns:
         return [first]
-    return [first, _turn(sampler, left_ns, process, progress)[0]]
+    return [first, _turn(sampler, left_ns, process, progress, attendant)[0]]
 
 
-def _turn(sampler: sampling.Sampler, length_ns: int, process: int, progress: _Reporter) -> tuple[Turn, int]:
+def _turn(
+    sampler: sampling.Sampler, length_ns: int, process: int, progress: _Reporter, attendant: Attendant
+) -> tuple[Turn, int]:
     """One go of a sampler with the noise beside it, and how long it took in ns of the target's clock."""
     before = len(sampler.ns), len(sampler.canary_ns), sampler.shares
+    attendant.begin()
     watch = Watch()
-    spent_ns = sampler.go(length_ns, progress)
+    spent_ns = sampler.go(length_ns, progress, attendant.look)
     noise = watch.stop()
+    attendant.end()
     taken, canary, shares = len(sampler.ns) - before[0], len(sampler.canary_ns) - before[1], sampler.shares - before[2]
-    return Turn(process=process, samples=taken, noise=noise, canary=canary, shares=max(shares, 1)), spent_ns
+    seen = attendant.noise(noise)
+    return Turn(process=process, samples=taken, noise=seen, canary=canary, shares=max(shares, 1)), spent_ns
+
+
+def _disturbed(turns: Sequence[Turn]) -> list[str]:
+    """Warnings about what disturbed these turns."""
+    signs = {"contended": _contended, "throttled": throttled}
+    return [word for word, seen in signs.items() if any(seen(turn.noise) for turn in turns)]
 
 
 def _contended(noise: Noise) -> bool:
@@ -315,6 +363,10 @@ class _Reporter:
                 "budget_s": progress.budget_ns / 1e9,
             }
         )
+
+
+def _sleep_ns(ns: int) -> None:
+    time.sleep(ns / 1e9)
 
 
 def one_line(error: BaseException, named: bool = True) -> str:
@@ -358,7 +410,7 @@ def _find(target: Target, request: Request) -> Implementation:
 
 def _refuse(case: Case, target: Target, implementation: Implementation) -> None:
     reason = workload_of(case.workload).unsupported(case) or implementation.cannot(case, target.facts)
-    if reason is None and case.scenario != "latency" and target.facts.synchronous:
+    if reason is None and case.scenario == "throughput" and target.facts.synchronous:
         reason = (
             f"calls are synchronous on {target.facts.runtime}:{target.facts.device_type}: latency is its throughput"
         )

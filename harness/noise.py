@@ -13,9 +13,10 @@ from pathlib import Path
 
 import psutil
 
+from harness.meters import THROTTLES
 from results.record import Noise
 
-__all__ = ["Watch", "contended"]
+__all__ = ["Watch", "contended", "throttled"]
 
 FOREIGN_SHARE = 0.10
 """Foreign CPU time over the machine's capacity from which a measurement is marked contended."""
@@ -57,8 +58,15 @@ class Watch:
         )
 
 
+def throttled(noise: Noise) -> bool:
+    """True where the device held its clock down."""
+    return bool(THROTTLES.intersection(noise.throttle_reasons or ()))
+
+
 def contended(noise: Noise, cores: int) -> bool:
-    """True where other work took more of the machine than a measurement bears (see the constants above)."""
+    """True where other work took more of the machine than a measurement bears (see the constants above), or used the device."""
+    if noise.foreign_device_processes:
+        return True
     capacity = noise.wall_ns * cores
     foreign = (noise.foreign_cpu_ns or 0) > FOREIGN_SHARE * capacity
     steal = (noise.steal_ns or 0) > STEAL_SHARE * capacity

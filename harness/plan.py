@@ -30,6 +30,8 @@ class Options:
 
     precision: float = 0.01
     budget_s: float = 10.0
+    sustain_s: float = 60.0
+    """How long `sustained` works: energy takes a minute."""
     timeout_s: float = 120.0
     prepare_timeout_s: float = 900.0
     implementations: tuple[str, ...] = ()
@@ -42,7 +44,7 @@ class Options:
         """Raises UserError for a number that cannot be meant."""
         if not 0 < self.precision < 1:
             raise UserError(f"--precision {self.precision:g} is not between 0 and 100 %: write for instance 1%")
-        for name in ("budget_s", "timeout_s", "prepare_timeout_s"):
+        for name in ("budget_s", "sustain_s", "timeout_s", "prepare_timeout_s"):
             if not 0 < getattr(self, name) < 1e9:
                 flag = name.removesuffix("_s").replace("_", "-")
                 raise UserError(f"--{flag} must be a positive number of seconds, for instance --{flag} 10s")
@@ -51,10 +53,9 @@ class Options:
                 f"--processes {self.processes} is not between 1 and {MOST_PROCESSES}: 5 is what baselines need"
             )
 
-    @property
-    def budget_each_s(self) -> float:
-        """Seconds of sampling in one process."""
-        return self.budget_s / self.processes
+    def budget_each_s(self, scenario: str) -> float:
+        """Seconds of sampling in one process: `sustained` works its whole length in each."""
+        return self.sustain_s if scenario == "sustained" else self.budget_s / self.processes
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,7 @@ class Selection:
     any_scenario: frozenset[Case] = frozenset()
     """Cases whose scenario a `*` chose: left out where a target cannot do it."""
     budget_s: float | None = None
+    sustain_s: float | None = None
     processes: int = 1
     implementations: tuple[str, ...] = ()
 
@@ -138,12 +140,14 @@ def select(words: Sequence[str]) -> Selection:
     alone = parts[0] if len(parts) == 1 else None
     digest = alone.digest if alone else canonical_digest([part.digest for part in parts])
     budgets = [part.budget_s for part in parts if part.budget_s is not None]
+    lengths = [part.sustain_s for part in parts if part.sustain_s is not None]
     return Selection(
         words=tuple(part.words[0] for part in parts),
         digest=digest,
         cases=cases,
         any_scenario=frozenset().union(*(part.any_scenario for part in parts)),
         budget_s=max(budgets, default=None),
+        sustain_s=max(lengths, default=None),
         processes=max(part.processes for part in parts),
         implementations=tuple(dict.fromkeys(name for part in parts for name in part.implementations)),
     )
@@ -160,6 +164,7 @@ def _select_one(word: str) -> Selection:
         digest=suite.digest,
         cases=tuple(suite.cases),
         budget_s=suite.budget_s,
+        sustain_s=suite.sustain_s,
         processes=suite.processes,
         implementations=tuple(suite.implementations or ()),
     )

@@ -42,7 +42,6 @@ CLOCK_SHARE = 0.001
 """Largest share of a sample that reading the clock may cost."""
 WINDOW_NS = 100_000_000
 """Shortest throughput window."""
-SUSTAINED_NS = 60_000_000_000
 TREND = 0.02
 """A block of warm-up that is faster than the one before by more than this shows that the trend is not gone."""
 WARM_BLOCK_NS = 10_000_000
@@ -64,16 +63,14 @@ class Submits(Protocol):
 
 @dataclass(frozen=True)
 class Goal:
-    """When to stop: a relative half-width of the 95 % interval, or a budget in ns of sampling."""
+    """When to stop: a relative half-width of the 95 % interval, or a budget in ns of sampling.
+
+    `sustained` stops when its windows add up to the budget, however sure it is by then.
+    """
 
     scenario: str
     precision: float
     budget_ns: int
-
-    @property
-    def length_ns(self) -> int:
-        """How long sampling goes on at most."""
-        return SUSTAINED_NS if self.scenario == "sustained" else self.budget_ns
 
 
 @dataclass(frozen=True)
@@ -275,7 +272,7 @@ def sample(timer: Timer, goal: Goal, warm: Warm, progress: Callable[[Progress], 
     """Takes samples until the interval is narrow enough or the budget is spent; the floor is finished whatever it takes."""
     with no_collector():
         sampler = Sampler(timer, goal, form_of(timer, goal, warm))
-        sampler.go(goal.length_ns, progress)
+        sampler.go(goal.budget_ns, progress)
     return sampler.samples
 
 
@@ -317,15 +314,23 @@ class Sampler:
         else:
             self.ns += self._timer.revolution()
 
-    def go(self, length_ns: int, progress: Callable[[Progress], None] = lambda now: None) -> int:
+    def go(
+        self,
+        length_ns: int,
+        progress: Callable[[Progress], None] = lambda now: None,
+        look: Callable[[], None] = lambda: None,
+    ) -> int:
         """Takes samples until the interval of all so far is narrow enough or the time is up, but a floor at least.
 
-        Returns the time that it took, in ns.
+        `look` is called between samples. Returns the time that it took, in ns.
         """
-        goal, begin, before = self._goal, self._timer.now(), len(self.ns)
+        sustained, begin, before, worked = self._goal.scenario == "sustained", self._timer.now(), len(self.ns), 0
         while True:
+            known = len(self.ns)
             self.take()
-            elapsed, count = self._timer.now() - begin, len(self.ns)
+            worked += sum(self.ns[known:])
+            look()
+            elapsed, count = worked if sustained else self._timer.now() - begin, len(self.ns)
             if count - before < self.floor:
                 continue
             if elapsed >= length_ns:
@@ -335,7 +340,7 @@ class Sampler:
             self._look_at = math.ceil(count * LOOK_GROWTH)
             now = estimate(self.ns, self.slots, self.form.calls)
             progress(Progress(now, elapsed, length_ns))
-            if goal.scenario != "sustained" and now.precision <= goal.precision:
+            if not sustained and now.precision <= self._goal.precision:
                 return elapsed
 
 

@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from harness.locks import VISIBLE
 from workloads.case import UserError
 
 __all__ = ["OWN_ROOMS", "recorded_variables", "refuse_disturbers", "worker_environment"]
@@ -52,8 +53,14 @@ RECORDED = (
     "KMP_BLOCKTIME",
     "MKL_NUM_THREADS",
     "ONEDNN_MAX_CPU_ISA",
-    "CUDA_VISIBLE_DEVICES",
-    "ASCEND_RT_VISIBLE_DEVICES",
+    *VISIBLE,
+    "CUDA_DEVICE_ORDER",
+    "NVIDIA_VISIBLE_DEVICES",
+    "ASCEND_VISIBLE_DEVICES",
+    "ZE_AFFINITY_MASK",
+    "ONEAPI_DEVICE_SELECTOR",
+    "CUDA_MPS_ACTIVE_THREAD_PERCENTAGE",
+    "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
     "CUDA_DEVICE_MAX_CONNECTIONS",
     "PYTORCH_CUDA_ALLOC_CONF",
     "PYTORCH_NPU_ALLOC_CONF",

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 import msgspec
 
 from harness.measuring import Bench, Request, measure, one_line
-from harness.targets import CannotRun, Target, TargetName, open_target
+from harness.targets import CannotRun, TargetName, open_target
 from harness.turns import Turns
 from workloads.case import Case, UserError
 from workloads.kept import keep_in
@@ -73,14 +73,14 @@ class _Worker:
             os.environ.pop("NVIDIA_TF32_OVERRIDE", None)  # forbids what these ask for; targets pin fp32 themselves
         keep_in(request["kept"])
         try:
-            target = open_target(TargetName.parse(request["target"]))
-            told = _introduction(target, [Case.parse(text) for text in request["cases"]])
+            bench = Bench(open_target(TargetName.parse(request["target"])))
+            told = _introduction(bench, [Case.parse(text) for text in request["cases"]])
         except (CannotRun, UserError, ValueError) as error:
             self._tell({"event": "refusal", "reason": one_line(error, named=False)})
         except (Exception, SystemExit) as error:  # a runtime that breaks on import is a target that cannot run
             self._tell({"event": "refusal", "reason": one_line(error)})
         else:
-            self._bench = Bench(target)
+            self._bench = bench
             self._target_name = request["recorded"]
             self._tell({"event": "hello", **told})
 
@@ -144,12 +144,12 @@ class _Worker:
             _libc().malloc_trim(0)
 
 
-def _introduction(target: Target, cases: list[Case]) -> dict[str, Any]:
-    facts = target.facts
+def _introduction(bench: Bench, cases: list[Case]) -> dict[str, Any]:
+    facts = bench.target.facts
     return {
         "facts": {**asdict(facts), "features": sorted(facts.features)},
-        "clock": target.clock,
-        "describe": target.describe(),
+        "clock": bench.target.clock,
+        "describe": bench.equip(),
         "cases": [_offer(case, facts) for case in cases],
     }
 

@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from results import hardware
+from results.energy import Energy, energy_of
 from results.record import Ceiling, Measurement
 from results.statistics import Estimate, time_of
 from results.store import RunFile
@@ -91,6 +92,8 @@ class Metrics:
     """FLOPs over time over the datasheet's dense peak of the compute format."""
     mbu_ratio: float | None
     """Compulsory bytes over time over the datasheet's bandwidth."""
+    energy: Energy | None
+    """Of `sustained`, where the device tells power."""
     warnings: tuple[str, ...]
 
 
@@ -169,6 +172,7 @@ class _Derivation:
             ceiling_target=peak.target if peak else None,
             mfu_ratio=self.mfu,
             mbu_ratio=self.mbu,
+            energy=energy_of(self.measurement),
             warnings=self.warnings(ratio),
         )
 

@@ -6,7 +6,7 @@ A record holds what was observed; every rate, percentage and verdict is derived 
 History of `SCHEMA_VERSION` (the fields):
     1  first version
     2  measurements by several processes: lines of kind `part`, `canary` and `shares` of turns, `canary`,
-       `canary_calls` of measurements
+       `canary_calls` of measurements; what devices told: `power` of measurements, more of it in `noise`
 History of `METHOD_VERSION` (what a number means; numbers of different methods are never compared):
     1  first version
 """
@@ -31,6 +31,8 @@ __all__ = [
     "Observed",
     "Part",
     "Placement",
+    "Power",
+    "Readings",
     "Run",
     "Skew",
     "Status",
@@ -68,7 +70,12 @@ class Noise(_Struct, frozen=True, kw_only=True):
     minor_page_faults: int | None = None
     load_average_1m: float | None = None
     device_clock_mhz: list[float] | None = None
+    """Readings between calls, in order; so are temperatures."""
+    device_temperature_c: list[float] | None = None
     throttle_reasons: list[str] | None = None
+    """Every reason for a lower clock that a reading gave; empty where the device was asked and gave none."""
+    foreign_device_processes: int | None = None
+    """Processes that computed on the device and were not this run's."""
 
 
 class Turn(_Struct, frozen=True, kw_only=True):
@@ -87,6 +94,34 @@ class Turn(_Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if self.samples % self.shares or self.canary % self.shares:
             raise ValueError("shares of a turn must be equal")
+
+
+class Readings(_Struct, frozen=True, kw_only=True):
+    """What a device's meter told, each list as long as `at_ns`; a quantity that it does not tell has none."""
+
+    at_ns: list[Count]
+    """Since this series began."""
+    power_w: list[float] = []
+    energy_j: list[float] = []
+    """Of a counter, since the first reading."""
+    clock_mhz: list[float] = []
+    temperature_c: list[float] = []
+
+    def __post_init__(self) -> None:
+        lists = (self.power_w, self.energy_j, self.clock_mhz, self.temperature_c)
+        if any(one and len(one) != len(self.at_ns) for one in lists):
+            raise ValueError("as many readings as times are needed")
+
+
+class Power(_Struct, frozen=True, kw_only=True):
+    """What `sustained` observed of the device: idle before it, its weights resident, and while it worked."""
+
+    source: str
+    """Who told: `nvml`, `npu-smi`, `rapl`, ..."""
+    scope: str
+    """What power and energy are of: `gpu`, `chip`, `card of 2 chips`, `package-0, package-1`, ..."""
+    idle: Readings
+    loaded: Readings
 
 
 class Check(_Struct, frozen=True, kw_only=True):
@@ -196,6 +231,8 @@ class Observed(_Struct, frozen=True, kw_only=True):
     memory_bytes: int | None = None
     """What the pre-flight expected the case to need on the device."""
     warnings: list[str] = []
+    power: Power | None = None
+    """Of `sustained` only, where the device tells something."""
     check: Check | None = None
     placement: Placement | None = None
     cost: Cost | None = None

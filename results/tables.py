@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from results.compare import Comparison, Entry, Pair, SideBySide
 from results.duels import CaseDecision
+from results.energy import energy_of, why_no_energy
 from results.figures import change, interval, number, percent, plain_rate, time_text
 from results.gate import Gate
 from results.metrics import metrics
@@ -28,6 +29,7 @@ __all__ = [
     "duel_table",
     "gate_table",
     "label",
+    "power_table",
     "show_table",
     "sparsity_table",
     "targets_table",
@@ -128,6 +130,20 @@ def sparsity_table(found: Sequence[Sparsity]) -> Table:
         "What sparsity costs: MoE layer over the dense FFN of equal active FLOPs, 1 is the efficiency of a dense layer"
     )
     return Table(title, columns, tuple(sections), notes.texts)
+
+
+def power_table(run_file: RunFile, measurements: Iterable[Measurement] | None = None) -> Table:
+    """What sustained work drew: mean and idle power, joules per token with and without the idle floor, clock, temperature."""
+    chosen = run_file.measurements if measurements is None else measurements
+    shown = [line for line in chosen if line.status == "ok" and Case.parse(line.case).scenario == "sustained"]
+    notes = _Notes()
+    sections = [
+        Section(_heading(case, notes), tuple(_power_row(line, notes) for line in shown if line.case == case))
+        for case in dict.fromkeys(line.case for line in shown)
+    ]
+    names = ("J/token", "above idle", "mean W", "idle W", "MHz", "°C", "readings/s")
+    columns = (_text("target"), _text("implementation"), *map(Column, names))
+    return Table("Energy of sustained work, of what the meter covers", columns, tuple(sections), notes.texts)
 
 
 def comparison_table(comparison: Comparison) -> Table:
@@ -262,6 +278,26 @@ def _gate_row(pair: Pair, outcome: str, notes: _Notes) -> tuple[str, ...]:
         return (pair.target, pair.implementation, "", "", word)
     low_high = f"{change(pair.ratio.low)} .. {change(pair.ratio.high)}"
     return (pair.target, pair.implementation, change(pair.ratio.value), low_high, word)
+
+
+def _power_row(line: Measurement, notes: _Notes) -> tuple[str, ...]:
+    found, names = energy_of(line), (line.target, line.implementation)
+    if found is None:
+        return (*names, f"- {notes.mark(why_no_energy(line) or '')}", *[""] * 3, *_clock_and_heat(line), "")
+    mark = notes.mark(f"{found.source}, of the {found.scope}, over {found.seconds:.0f} s")
+    figures = (found.joules_per_token, found.joules_per_token_above_idle, found.mean_w, found.idle_w)
+    cells = [number(value) for value in figures]
+    return (*names, f"{cells[0]} {mark}", *cells[1:], *_clock_and_heat(line), number(found.readings_per_s))
+
+
+def _clock_and_heat(line: Measurement) -> tuple[str, str]:
+    """Lowest to highest clock in MHz, highest temperature in °C."""
+    loaded = line.power.loaded if line.power else None
+    if loaded is None:
+        return "", ""
+    clocks = [f"{pick(loaded.clock_mhz):.0f}" for pick in (min, max) if loaded.clock_mhz]
+    heat = f"{max(loaded.temperature_c):.0f}" if loaded.temperature_c else ""
+    return " .. ".join(dict.fromkeys(clocks)), heat
 
 
 def _pair_row(pair: Pair, notes: _Notes) -> tuple[str, ...]:

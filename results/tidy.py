@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from results.energy import Energy
 from results.metrics import Metrics, device_name, metrics
 from results.record import Measurement
 from results.statistics import Series, percentile, slot_spread
@@ -79,6 +80,7 @@ def _row(run_file: RunFile, measurement: Measurement, digest: str) -> dict[str, 
         "samples": len(measurement.samples_ns),
         **_times(measurement, figures),
         **{name: getattr(figures, name) if figures else None for name in _FIGURES},
+        **_energy(figures.energy if figures else None),
         **{name: getattr(measurement, name) for name in _OBSERVED},
         **_parts(measurement),
         "case_digest": measurement.case_digest,
@@ -117,6 +119,12 @@ def _times(measurement: Measurement, figures: Metrics | None) -> dict[str, Any]:
         value, reason = percentile(*series, q, processes) if time else (None, None)
         found |= {f"p{q:g}_ns": value, f"p{q:g}_missing": reason}
     return found
+
+
+def _energy(found: Energy | None) -> dict[str, Any]:
+    names = ("joules_per_token", "joules_per_token_above_idle", "mean_w", "idle_w", "readings_per_s")
+    figures = {name: getattr(found, name) if found else None for name in names}
+    return figures | {"power_scope": found.scope if found else None}
 
 
 def _parts(measurement: Measurement) -> dict[str, Any]:

@@ -59,6 +59,7 @@ from workloads.problem import (
 )
 from workloads.registry import Built, implementation, register_workload
 from workloads.router import CASTS
+from workloads.rules import Select
 from workloads.sizes import Sizes
 from workloads.weights import Pinned, Tiled, Weight
 
@@ -304,14 +305,14 @@ def _listed(parts: Contribution) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 # -- torch ---------------------------------------------------------------------------------------------------------
 
 
-def build_torch_block(problem: Problem, on: Any, experts: Any) -> Built:
+def build_torch_block(problem: Problem, on: Any, experts: Any, select: Select | None = None) -> Built:
     """The block around one way of running the experts: see `moe_layer.torch_layer`."""
     from workloads.backends.torch_ops import TorchOps
 
     about, sizes, ops = problem.model, problem.sizes, TorchOps()
     kind = KINDS[about.attention[sizes.mixer].kind]
     attend = kind.torch_call(about, sizes, on.device)
-    ffn = torch_layer(problem, experts) if about.num_experts else _torch_dense(about)
+    ffn = torch_layer(problem, experts, select) if about.num_experts else _torch_dense(about)
     own = "shared" if problem.case.ep > 1 else "y"
     slots = [(on.inputs(slot), on.weights(slot)) for slot in range(len(problem.ring))]
 

@@ -177,6 +177,7 @@ class TorchActivation:
     def __init__(self, model: Model) -> None:
         from workloads.backends.torch_ops import TorchOps
 
+        self.model = model
         self._ops, self._rule, self._eps = TorchOps(), activation_of(model), model.expert_norm_eps
         self._gated = bool(model.glu)
 

@@ -80,6 +80,7 @@ from workloads.router import (
     router_weights,
     torch_router,
 )
+from workloads.rules import Select
 from workloads.shared import (
     onnx_shared,
     shared_factor,
@@ -396,9 +397,9 @@ def joined(a: Contribution, b: Contribution) -> Contribution:
 # -- torch ---------------------------------------------------------------------------------------------------------
 
 
-def build_torch_layer(problem: Problem, on: Any, experts: Any) -> Built:
+def build_torch_layer(problem: Problem, on: Any, experts: Any, select: Select | None = None) -> Built:
     """The layer around one way of running the experts: see `torch_layer`."""
-    layer = torch_layer(problem, experts)
+    layer = torch_layer(problem, experts, select)
     slots = [(on.inputs(slot), on.weights(slot)) for slot in range(len(problem.ring))]
 
     def call(slot: int) -> dict[str, Tensor]:
@@ -408,14 +409,14 @@ def build_torch_layer(problem: Problem, on: Any, experts: Any) -> Built:
 
 
 def torch_layer(
-    problem: Problem, experts: Any
+    problem: Problem, experts: Any, select: Select | None = None
 ) -> Callable[[Mapping[str, Tensor], dict[str, Tensor]], dict[str, Tensor]]:
     """`f(inputs, weights) -> outputs` around one way of running the experts: `experts(x, ids, shares, weights, act) -> [R, W]`.
 
-    `act` is a `workloads.experts.TorchActivation`.
+    `act` is a `workloads.experts.TorchActivation`; `select` as in `torch_router`.
     """
     about = problem.model
-    route, run, branch = torch_router(about), torch_experts(about, experts), torch_shared(about)
+    route, run, branch = torch_router(about, select), torch_experts(about, experts), torch_shared(about)
     act = TorchActivation(about)
     if problem.case.dtype == "tf32":
         route = _in_ieee(route)

@@ -48,6 +48,7 @@ OWN_IMPLEMENTATIONS = (
     "workloads.implementations.grouped",
     "workloads.implementations.int4pack",
     "workloads.implementations.nbits",
+    "workloads.implementations.npu_fused",
     "workloads.implementations.packed",
 )
 

@@ -24,7 +24,7 @@ from workloads.models import Model, model
 from workloads.planting import Gate
 from workloads.problem import DTYPE_BYTES, Cost, Expected, Problem, input_digest
 from workloads.registry import Built, implementation, register_workload
-from workloads.rules import Terms, rule_of, weights_of
+from workloads.rules import Select, Terms, rule_of, weights_of
 from workloads.sizes import Sizes
 from workloads.weights import Pinned, Weight
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from workloads.backends.onnx_ops import Graph
 
-__all__ = ["RouterWorkload", "onnx_router", "router_bytes", "router_weights", "torch_router"]
+__all__ = ["RouterWorkload", "build_torch_router", "onnx_router", "router_bytes", "router_weights", "torch_router"]
 
 CASTS = ("tokens to fp32 for the router",)
 
@@ -116,13 +116,13 @@ def router_weights(gate: Gate, table: np.ndarray | None = None) -> dict[str, Wei
 # -- torch ---------------------------------------------------------------------------------------------------------
 
 
-def torch_router(about: Model) -> Any:
-    """`f(inputs, weights) -> (ids, weights)` on torch tensors."""
+def torch_router(about: Model, select: Select | None = None) -> Any:
+    """`f(inputs, weights) -> (ids, weights)` on torch tensors; `select` in place of the rule's own where it does just that."""
     import torch.nn.functional as functional
 
     from workloads.backends.torch_ops import TorchOps
 
-    select, ops = rule_of(about).select, TorchOps()
+    select, ops = select or rule_of(about).select, TorchOps()
 
     def route(inputs: dict[str, Tensor], weights: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         x = inputs["tokens"].float()
@@ -148,7 +148,12 @@ def _normed(ops: Any, x: Any, gain: Any, about: Model) -> Any:
 @implementation("router", "torch", "plain")
 def build_torch(problem: Problem, on: Any) -> Built:
     """The rule with torch's own operators."""
-    route = torch_router(problem.model)
+    return build_torch_router(problem, on)
+
+
+def build_torch_router(problem: Problem, on: Any, select: Select | None = None) -> Built:
+    """The router around one way of selecting: see `torch_router`."""
+    route = torch_router(problem.model, select)
     slots = [(on.inputs(slot), on.weights(slot)) for slot in range(len(problem.ring))]
 
     def call(slot: int) -> dict[str, Tensor]:

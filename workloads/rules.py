@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from workloads.models import Model
 
-__all__ = ["RULES", "Rule", "Terms", "rule", "rule_of", "weights_of"]
+__all__ = ["EPSILON", "RULES", "Rule", "Select", "Terms", "rule", "rule_of", "weights_of"]
 
 EPSILON = 1e-20
 """Added to the sum of weights before dividing, as DeepSeek's routers do (invisible in fp32)."""
@@ -32,12 +32,16 @@ class Terms:
     scale: Any = None
 
 
+Select = Callable[[Any, Any, Terms, "Model"], tuple[Any, Any]]
+"""`f(ops, logits, terms, model) -> (ids, weights)`."""
+
+
 @dataclass(frozen=True)
 class Rule:
     """A routing rule and what planting must know of it."""
 
     name: str
-    select: Callable[[Any, Any, Terms, Model], tuple[Any, Any]]
+    select: Select
     score: Score
     """Selection ranks score(logit) + bias; `logit` for rules whose order is the logits' own."""
     groups: Groups | None = None

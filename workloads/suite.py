@@ -4,6 +4,7 @@ title = "..."              what it is, for the list of suites
 answers = "..."            the question that it answers
 takes = "..."              how long it took, and where (optional)
 budget_s = 2.0             seconds of sampling per case, target and implementation, over all processes (optional)
+sustain_s = 120.0          seconds that `sustained` works (optional, 60)
 processes = 5              fresh processes that each measure every case (optional, 1)
 implementations = ["..."]  only these (optional)
 
@@ -53,11 +54,13 @@ class Suite:
     budget_s: float | None = None
     processes: int = 1
     implementations: tuple[str, ...] | None = None
+    sustain_s: float | None = None
 
     @property
     def digest(self) -> str:
-        """SHA-256 (hex) of cases (ids, in order), budget, processes and implementations."""
+        """SHA-256 (hex) of cases (ids, in order), budget, processes, implementations and, where given, `sustain_s`."""
         settings = [self.budget_s, self.processes, list(self.implementations or [])]
+        settings += [self.sustain_s] if self.sustain_s is not None else []
         return canonical_digest([[case.id for case in self.cases], *settings])
 
 
@@ -77,6 +80,7 @@ class _File(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     takes: str | None = None
     cases: Annotated[list[_Table], msgspec.Meta(min_length=1)]
     budget_s: Annotated[float, msgspec.Meta(gt=0)] | None = None
+    sustain_s: Annotated[float, msgspec.Meta(gt=0)] | None = None
     processes: Annotated[int, msgspec.Meta(ge=1)] = 1
     implementations: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)] | None = None
 
@@ -142,6 +146,7 @@ def _read(path: Path, shown: str) -> Suite:
         cases=tuple(cases),
         takes=content.takes,
         budget_s=content.budget_s,
+        sustain_s=content.sustain_s,
         processes=content.processes,
         implementations=content.implementations,
     )

@@ -114,7 +114,8 @@ class Prepared(Protocol):
 class Target(Protocol):
     """One device of one runtime, in this process.
 
-    May have `leave()`, which puts back what opening it changed in a process that is not its own (pytest's).
+    May have `leave()`, which puts back what opening it changed in a process that is not its own (pytest's), and `meter()`, the
+    `harness.meters.Meter` of its device, where `device_id` and `pci` of its description do not find one.
     """
 
     facts: TargetFacts

@@ -23,6 +23,7 @@ from harness.targets.torch_canary import DeviceCanary
 from harness.targets.torch_state import REDUCTIONS, remembered
 from results.record import Ceiling, Placement
 from workloads.backends.torch_formats import CODES, SCALES
+from workloads.implementations.npu_fused import OPERATORS
 from workloads.pinned import BLOCK, block
 from workloads.problem import Problem
 from workloads.registry import Implementation, TargetFacts
@@ -54,7 +55,7 @@ class TorchTarget:
         _set_threads(dict(name.options))
         torch.set_grad_enabled(False)
         self._numerics = _ieee_numerics()
-        there = {"grouped_mm": _has_grouped_mm, "int4pack": _has_int4pack, "tf32": _has_tf32}
+        there = {"grouped_mm": _has_grouped_mm, "int4pack": _has_int4pack, "tf32": _has_tf32, "npu_moe": _has_npu_moe}
         features = frozenset(name for name, has in there.items() if has(self._device)) | _packed_features(self._device)
         self.facts = TargetFacts("torch", self._device.type, self._module is None, features)
 
@@ -73,6 +74,7 @@ class TorchTarget:
         properties = _ask(self._module, "get_device_properties", index)
         about["cache_bytes"] = getattr(properties, "L2_cache_size", None)
         about["properties"] = str(properties) if properties is not None else None
+        about["pci"] = _pci_address(properties)
         return about
 
     def free_memory_bytes(self) -> int:
@@ -377,10 +379,12 @@ def _ieee_numerics() -> dict[str, str]:
     for switch in REDUCTIONS:
         setattr(matmul, switch, False)
         found[switch] = str(getattr(matmul, switch))
+    found["cuda_allow_tf32"] = str(matmul.allow_tf32)
     npu = getattr(torch, "npu", None)
     if npu is not None and hasattr(npu, "matmul"):
         npu.matmul.allow_hf32 = False
         found["npu_allow_hf32"] = str(npu.matmul.allow_hf32)
+        found["npu_cube_math_type"] = str(getattr(npu.matmul, "cube_math_type", None))
     return found
 
 
@@ -427,6 +431,11 @@ def _has_packed_matmul(dtype: torch.dtype) -> bool:
     return True
 
 
+def _has_npu_moe(device: torch.device) -> bool:
+    """Whether this torch_npu has the MoE operators that `npu-fused` calls."""
+    return device.type == "npu" and all(hasattr(torch.ops.npu, name) for name in OPERATORS)
+
+
 def _has_tf32(device: torch.device) -> bool:
     """Whether products can be made in TF32 on this device: an Nvidia GPU of compute capability 8 or more."""
     if device.type != "cuda" or torch.version.cuda is None:
@@ -457,6 +466,12 @@ def _ask(module: Any, question: str, *arguments: Any) -> Any:
         return None
 
 
+def _pci_address(properties: Any) -> str | None:
+    """`0000:c1:00.0`; None where the device's properties do not tell it (an older torch, or no CUDA)."""
+    domain, bus, device = (getattr(properties, f"pci_{part}_id", None) for part in ("domain", "bus", "device"))
+    return None if domain is None or bus is None or device is None else f"{domain:04x}:{bus:02x}:{device:02x}.0"
+
+
 def _first_line(error: BaseException) -> str:
     return str(error).strip().split("\n")[0]
 
@@ -474,5 +489,6 @@ class _translated_errors:
         if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in text or "out of memory" in text:
             raise OutOfMemory(_first_line(error)) from error
         missing = ("not implemented for", "Could not run '", "is not currently implemented", "not supported on")
-        if isinstance(error, NotImplementedError) or any(sign in text for sign in missing):
+        uncaptured = "when stream is capturing"  # a kernel that needs the host cannot be part of a CUDA graph
+        if isinstance(error, NotImplementedError) or any(sign in text for sign in (*missing, uncaptured)):
             raise Unsupported(_first_line(error)) from error

@@ -9,7 +9,15 @@ import torch
 
 __all__ = ["REDUCTIONS", "remembered"]
 
-REDUCTIONS = ("allow_fp16_reduced_precision_reduction", "allow_bf16_reduced_precision_reduction")
+REDUCTIONS = tuple(
+    name
+    for name in (
+        "allow_fp16_reduced_precision_reduction",
+        "allow_bf16_reduced_precision_reduction",
+        "allow_fp16_accumulation",  # torch 2.7
+    )
+    if hasattr(torch.backends.cuda.matmul, name)
+)
 """Switches of `torch.backends.cuda.matmul`, off while we measure."""
 
 

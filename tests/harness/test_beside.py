@@ -54,7 +54,7 @@ def beside(
     sampler = Beside(Timer(stage, stage.now), goal, form or Form(), stage.canary, Split(processes), warm)
     stage.heard.clear()
     stage.calls.clear()
-    sampler.go(goal.length_ns)
+    sampler.go(goal.budget_ns)
     return stage, sampler
 
 

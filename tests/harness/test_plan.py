@@ -87,7 +87,9 @@ def test_a_target_keeps_its_interpreter_but_is_recorded_without_it() -> None:
     assert (name.interpreter, name.recorded) == (".venv-ov", "ort:cpu?threads=1")
 
 
-@pytest.mark.parametrize("wrong", [{"precision": 0.0}, {"precision": 1.0}, {"budget_s": 0.0}, {"timeout_s": -1.0}])
+@pytest.mark.parametrize(
+    "wrong", [{"precision": 0.0}, {"precision": 1.0}, {"budget_s": 0.0}, {"timeout_s": -1.0}, {"sustain_s": 0.0}]
+)
 def test_numbers_that_cannot_be_meant_are_mistakes(wrong: dict[str, float]) -> None:
     with pytest.raises(UserError, match="--"):
         Options(**wrong)

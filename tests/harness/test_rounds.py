@@ -80,4 +80,4 @@ def test_a_number_of_processes_that_cannot_be_meant_is_refused(processes: int) -
 
 
 def test_the_budget_is_split_over_the_processes() -> None:
-    assert Options(budget_s=5.0, processes=5).budget_each_s == 1.0
+    assert Options(budget_s=5.0, processes=5).budget_each_s("latency") == 1.0

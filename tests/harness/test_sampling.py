@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from planted import MS, Planted, taken
 
-from harness.sampling import FLOOR_REVOLUTIONS, FLOOR_WINDOWS, Goal, Timer, sample, warm_up
+from harness.sampling import FLOOR_REVOLUTIONS, FLOOR_WINDOWS, Goal, Sampler, Timer, form_of, sample, warm_up
 from workloads.problem import SLOTS
 
 LATENCY = Goal("latency", 0.01, 1000 * MS)
@@ -90,9 +90,21 @@ def test_throughput_windows_are_long_enough_and_whole() -> None:
     assert (samples.calls_per_sample % SLOTS, len(samples.ns), samples.slots) == (0, FLOOR_WINDOWS, None)
 
 
-def test_sustained_goes_on_for_a_minute_however_sure_it_is() -> None:
-    _, samples = taken(Planted(steady, queue=True), Goal("sustained", 0.01, 1000 * MS))
+def test_sustained_goes_on_for_its_whole_length_however_sure_it_is() -> None:
+    _, samples = taken(Planted(steady, queue=True), Goal("sustained", 0.01, 60_000 * MS))
     assert 60_000 * MS <= sum(samples.ns) < 61_000 * MS
+
+
+def test_what_lies_between_windows_is_no_sustained_work() -> None:
+    planted, goal = Planted(steady, queue=True), Goal("sustained", 0.01, 1000 * MS)
+    timer = Timer(planted, planted.now)
+    sampler = Sampler(timer, goal, form_of(timer, goal, warm_up(timer, goal)))
+
+    def something_else() -> None:
+        timer.window(10, queued=True)
+
+    sampler.go(goal.budget_ns, look=something_else)
+    assert 1000 * MS <= sum(sampler.ns) < 1200 * MS
 
 
 def test_warm_up_ends_once_times_no_longer_fall() -> None:

@@ -15,7 +15,7 @@ from harness.channel import find_interpreter
 from harness.environment import environment
 from harness.filtering import chosen
 from harness.interrupts import Interrupts
-from harness.locks import hold_devices
+from harness.locks import device_key, hold_devices
 from harness.noise import Watch, contended
 from harness.privacy import without_paths
 from harness.surroundings import recorded_variables, refuse_disturbers, worker_environment
@@ -137,6 +137,21 @@ def test_a_second_run_on_a_device_waits_and_says_so(tmp_path: Path, monkeypatch:
         assert heard.get(timeout=60) == "another run holds device: waiting until it ends"
     assert heard.get(timeout=60) == "held"
     other.join()
+
+
+@pytest.mark.parametrize(
+    ("described", "variables", "key"),
+    [
+        ({"device_id": "cuda:0", "pci": "0000:c1:00.0"}, {"CUDA_VISIBLE_DEVICES": "3"}, "0000:c1:00.0"),
+        ({"device_id": "cuda:0"}, {"CUDA_VISIBLE_DEVICES": "3"}, "cuda:0 CUDA_VISIBLE_DEVICES=3"),
+        ({"device_id": "cpu"}, {}, "cpu"),
+        ({}, {}, "null:a"),
+    ],
+)
+def test_a_lock_is_of_the_physical_device_as_far_as_it_is_known(
+    described: dict[str, str], variables: dict[str, str], key: str
+) -> None:
+    assert device_key("null:a", described, variables) == key
 
 
 # -- environment and noise --------------------------------------------------------------------------------------------

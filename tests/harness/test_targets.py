@@ -26,6 +26,15 @@ def test_both_runtimes_do_the_same_work_and_pass() -> None:
     assert on_ort.placement.nodes == on_ort.placement.nodes_on_target
 
 
+@pytest.mark.parametrize("target", ["torch:cpu", "ort:cpu"])
+def test_sustained_work_runs_where_calls_are_synchronous_and_throughput_does_not(target: str) -> None:
+    case = "router/olmoe-1b-7b/ep1/t2/fp32/balanced/{}"
+    found = measured(target, case.format("sustained"), "plain")
+    assert (found.status, found.slots, found.power) == ("ok", None, None)
+    assert sum(found.samples_ns) >= 6 * 50_000_000  # windows of about 100 ms, six at least
+    assert measured(target, case.format("throughput"), "plain").status == "unsupported"
+
+
 @pytest.mark.parametrize("model", ["deepseek-v4-flash", "deepseek-v3", "gpt-oss-20b"])
 def test_onnx_runtime_is_right_for_every_kind_of_router(model: str) -> None:
     ep = 256 if model != "gpt-oss-20b" else 32

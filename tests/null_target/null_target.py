@@ -10,6 +10,10 @@ implementation `implementation` where given:
     machine=F        everything takes F times as long, the canary too (default 1): a slower machine, or one with neighbours
     wander=F         so does the machine of each process, by -F, 0, F, -F, ... (a fraction)
     noise=F          calls alternate between (1 - F) and (1 + F) of their duration
+    watts=W          a meter with an energy counter: W while calls run, a quarter of it in between (default: no meter)
+    power=W          the meter tells power instead: W, a quarter of it while idle
+    throttle=REASON  the meter says so in each reading
+    foreign=N        so many processes of others are on the device
     queue=1          an asynchronous device: submit returns at once, synchronise waits
     real=1           real time: a call sleeps for its duration
     fault=NAME       see FAULTS; at=prepare|call|sample|final says when (default sample)
@@ -28,6 +32,7 @@ from typing import Any
 import drill
 import numpy as np
 
+from harness.meters import Reading
 from harness.targets import CannotRun, OutOfMemory, TargetName, Unsupported
 from results.record import Ceiling, Placement
 from workloads.problem import SLOTS
@@ -46,6 +51,7 @@ class Clock:
         self.reading_ns = reading_ns
         self.pace = 1.0
         self.ns = 1_000_000_000
+        self.idle_ns = 0
 
     def now(self) -> int:
         if self.real:
@@ -60,6 +66,40 @@ class Clock:
         else:
             self.ns += round(ns)
 
+    def rest(self, ns: int) -> None:
+        self.ns += ns
+        self.idle_ns += ns
+
+
+class NullMeter:
+    source = "planted"
+    scope = "null device"
+    pci = None
+    slow = False
+
+    def __init__(self, target: NullTarget) -> None:
+        self._target = target
+        self._idle_ns = target.clock_of_mine.idle_ns
+
+    def read(self) -> Reading:
+        number, clock = self._target.number, self._target.clock_of_mine
+        resting, self._idle_ns = clock.idle_ns > self._idle_ns, clock.idle_ns
+        watts, power = number("watts", 0.0), number("power", 0.0)
+        return Reading(
+            power_w=power / (4 if resting else 1) if power else None,
+            energy_j=watts * (clock.ns - 0.75 * clock.idle_ns) / 1e9 if watts else None,
+            clock_mhz=1000.0,
+            temperature_c=50.0,
+            throttles=tuple(filter(None, [self._target.options.get("throttle")])),
+        )
+
+    def settings(self) -> dict[str, Any]:
+        return {"power_limit_w": 2 * self._target.number("watts", 0.0)}
+
+    def processes(self) -> set[int]:
+        nobody = 1 << 22  # the first id that Linux gives to no process
+        return {os.getpid(), *range(nobody, nobody + self._target.number("foreign", 0))}
+
 
 class NullTarget:
     def __init__(self, name: TargetName) -> None:
@@ -68,7 +108,7 @@ class NullTarget:
         strike_open(self.options.get("fault"))
         self.clock_of_mine = Clock(self.flag("real"), self.number("clock_ns", 0))
         self.clock_of_mine.pace = self.number("machine", 1.0) * (1.0 + self.number("wander", 0.0) * (opened() % 3 - 1))
-        self.now_ns = self.clock_of_mine.now
+        self.now_ns, self.rest_ns = self.clock_of_mine.now, self.clock_of_mine.rest
         self.clock = "planted, advanced by each call"
         self.facts = TargetFacts("null", name.device, synchronous=not self.flag("queue"))
 
@@ -107,6 +147,9 @@ class NullTarget:
         prepared.strike("prepare")
         self.clock_of_mine.spend(5_000_000)
         return prepared
+
+    def meter(self) -> NullMeter | None:
+        return NullMeter(self) if {"watts", "power", "throttle", "foreign"} & set(self.options) else None
 
     def canary(self, kind: str) -> NullCanary | None:
         return NullCanary(self) if self.number("canary_ns", 0) else None

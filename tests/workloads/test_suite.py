@@ -69,10 +69,12 @@ def test_a_case_listed_twice_counts_once(
 
 
 def test_the_settings_are_read(mine: Path) -> None:
-    mine.write_text(suite_text({"budget_s": 2, "processes": 3, "implementations": '["sorted"]'}, {}))
+    settings = {"budget_s": 2, "sustain_s": 90, "processes": 3, "implementations": '["sorted"]'}
+    mine.write_text(suite_text(settings, {}))
     suite = load_suite("mine.toml")
     assert (suite.name, suite.title, suite.answers) == ("mine", "Mine", "Is it fast?")
     assert (suite.budget_s, suite.processes, suite.implementations) == (2.0, 3, ("sorted",))
+    assert suite.sustain_s == 90.0
 
 
 def test_settings_left_out_are_left_to_the_command_line(mine: Path) -> None:
@@ -153,7 +155,8 @@ def test_the_digest_does_not_change_with_words_or_the_way_of_writing(mine: Path)
 
 
 def test_the_shipped_suites_are_these_and_can_be_loaded() -> None:
-    assert shipped_suites() == ["ci", "decode", "full", "precision", "prefill", "quick", "skew", "sparsity", "standard"]
+    names = ["ci", "decode", "full", "precision", "prefill", "quick", "skew", "sparsity", "standard", "sustained"]
+    assert shipped_suites() == names
     assert {case for name in shipped_suites() for case in load_suite(name).cases} == set(catalogue())
 
 

@@ -81,6 +81,6 @@ def test_graphs_are_for_devices_that_capture_and_for_few_tokens() -> None:
     problem = problem_of("moe-layer/tiny-v4/ep1/t8/fp32/uniform/latency")
     graph = sorted_on_torch(problem, "graph")
     on_gpu = TargetFacts("torch", "cuda", False, frozenset({"grouped_mm"}))
-    assert "no graphs" in str(graph.cannot(problem.case, TargetFacts("torch", "cpu")))
+    assert "no CUDA graphs" in str(graph.cannot(problem.case, TargetFacts("torch", "cpu")))
     assert graph.cannot(problem.case, on_gpu) is None
     assert graph.unsuited(Case.parse("moe-layer/olmoe-1b-7b/ep1/t2048/bf16/uniform/latency"), on_gpu)

@@ -9,10 +9,12 @@ from typing import Any
 from workloads.block import build_onnx_block, build_torch_block
 from workloads.case import Case
 from workloads.experts import OnnxExperts
+from workloads.models import Model
 from workloads.moe_layer import build_onnx_layer, build_torch_layer
 from workloads.problem import Problem
 from workloads.registry import Built, TargetFacts, implementation
 from workloads.routed_experts import build_onnx_experts, build_torch_experts
+from workloads.rules import Select
 
 __all__ = ["FORMATS", "onnx_way", "torch_way"]
 
@@ -29,29 +31,38 @@ ONNX: dict[str, Callable[..., None]] = {
 FORMATS = ("moe-layer", "experts")
 """Workloads whose experts' weights can have a format of their own."""
 Why = Callable[[Case, TargetFacts], str | None]
+ROUTED = ("moe-layer", "block")
+"""Workloads whose router is timed."""
 Build = Callable[[Any], Built]
 """Builds a workload on what a target offers: its inputs and weights."""
+Around = Callable[[Build, Any, Problem], Built]
+Selecting = Callable[[Model], Select | None]
 
 
 def torch_way(
     name: str,
     experts: Any,
-    around: Callable[[Build, Any, Problem], Built] = lambda build, on, problem: build(on),
+    around: Around = lambda build, on, problem: build(on),
     workloads: Sequence[str] = tuple(TORCH),
+    selecting: Selecting | None = None,
     **about: Any,
 ) -> None:
     """`experts(x, ids, shares, weights, act) -> [R, W]` as the closed implementation `name` of these workloads.
 
-    `around(build, on, problem)` may build on something else than `on`, or change what was built.
+    `around(build, on, problem)` may build on something else than `on`, or change what was built; `selecting(model)` gives
+    what selects in place of the model's own rule, None where nothing does.
     """
     for workload in workloads:
-        build = partial(_build_torch, TORCH[workload], experts, around)
+        chooser = selecting if workload in ROUTED else None
+        build = partial(_build_torch, TORCH[workload], experts, around, chooser)
         implementation(workload, "torch", name, division="closed", **_told(workload, about))(build)
 
 
-def _build_torch(plain: Callable[..., Built], experts: Any, around: Any, problem: Problem, on: Any) -> Built:
-    made: Built = around(lambda resident: plain(problem, resident, experts), on, problem)
-    return made
+def _build_torch(
+    plain: Callable[..., Built], experts: Any, around: Around, selecting: Selecting | None, problem: Problem, on: Any
+) -> Built:
+    routed = {"select": selecting(problem.model)} if selecting else {}
+    return around(lambda resident: plain(problem, resident, experts, **routed), on, problem)
 
 
 def onnx_way(name: str, experts: OnnxExperts, workloads: Sequence[str] = tuple(ONNX), **about: Any) -> None:
