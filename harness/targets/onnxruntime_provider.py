@@ -14,6 +14,7 @@ import pkgutil
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,8 @@ MENDS = {
 }
 DEFAULT_OPTIONS = {"cuda": {"use_tf32": "0"}, "cann": {"precision_mode": "must_keep_origin_dtype"}}
 """fp32 means IEEE fp32, and no provider that we know chooses another precision by itself (design, section 4)."""
+THREADS_OPTION = {"openvino": "num_of_threads", "ggml": "threads"}
+"""Providers that compute with threads of their own on the host's CPU → their option for how many."""
 SUFFIX = "ExecutionProvider"
 PLUGIN_MODULE = re.compile(r"^onnxruntime_(?:ep_)?(?P<name>\w+)$|_ep_(?P<other>\w+)$")
 FIRST_INDEX = "0"
@@ -94,18 +97,25 @@ class Plugin:
 
     def devices(self, kind: str) -> dict[str, list[Any]]:
         """Registers the library; provider (in lower case, without its suffix) → its devices here. Raises CannotRun."""
-        before = {device.ep_name for device in ort.get_ep_devices()}
         # Some plug-ins call their provider by the name that they are registered under.
         name = next((name for name in self.names if short(name) == kind), kind)
         try:
-            ort.register_execution_provider_library(name, self.library)
+            brought = _register(name, self.library)
         except Exception as error:  # pybind raises one class per status code, without a common base
             raise CannotRun(f"{self.origin} is no execution provider here: {first_line(error)}") from error
         found: dict[str, list[Any]] = {}
         for device in ort.get_ep_devices():
-            if device.ep_name not in before:
+            if device.ep_name in brought:
                 found.setdefault(short(device.ep_name), []).append(device)
         return found
+
+
+@cache
+def _register(name: str, library: str) -> frozenset[str]:
+    """Registers a library, once a process; the providers that it brought devices of."""
+    before = {device.ep_name for device in ort.get_ep_devices()}
+    ort.register_execution_provider_library(name, library)
+    return frozenset(device.ep_name for device in ort.get_ep_devices()) - before
 
 
 def short(name: str) -> str:
@@ -113,12 +123,14 @@ def short(name: str) -> str:
     return name.removesuffix(SUFFIX).lower()
 
 
-def find_provider(kind: str, index: str, options: Mapping[str, str]) -> Provider:
+def find_provider(kind: str, index: str, options: Mapping[str, str], threads: int) -> Provider:
     """The provider of that kind: compiled in, of an installed plug-in, or of the library that the option names.
+
+    It is told how many `threads` to use where it has its own.
 
     Raises CannotRun where there is none, or none of its devices.
     """
-    given = dict(options)
+    given = ({THREADS_OPTION[kind]: str(threads)} if kind in THREADS_OPTION else {}) | dict(options)
     library = given.pop("library", None)
     compiled = {short(name): name for name in ort.get_available_providers()}
     if library is None and kind in compiled:
