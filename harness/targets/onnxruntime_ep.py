@@ -31,7 +31,7 @@ from harness.targets.onnxruntime_prepared import BoundRun, OrtPrepared
 from harness.targets.onnxruntime_provider import find_provider, first_line, mend_of, missing_library
 from results.record import Ceiling, Placement
 from workloads.backends.onnx_ops import ONNX_TYPES, Graph, Placeholder
-from workloads.backends.onnx_weights import initialiser_values
+from workloads.backends.onnx_values import placeholder_values
 from workloads.pinned import BLOCK
 from workloads.problem import Problem
 from workloads.registry import Implementation, TargetFacts
@@ -145,7 +145,7 @@ class OnnxRuntimeTarget:
             self._threads if self._on_cpu else 1
         ) as pool:  # laying weights out is one thread's work
             laid_out = pool.map(
-                lambda place: value_of(initialiser_values(place, problem), place.dtype), graph.placeholders
+                lambda place: value_of(placeholder_values(place, problem), place.dtype), graph.placeholders
             )
             values = {p.name: value for p, value in zip(graph.placeholders, laid_out, strict=True)}
             begin = time.perf_counter_ns()

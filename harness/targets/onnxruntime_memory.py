@@ -14,22 +14,11 @@ import numpy as np
 import onnxruntime as ort
 
 from workloads.backends.onnx_ops import ONNX_TYPES
+from workloads.backends.onnx_values import CARRIERS, decoded, encoded
 
-__all__ = ["HOST", "Buffer", "Memory", "decoded", "encoded", "input_memory", "memory_note", "output_memory", "value_of"]
+__all__ = ["HOST", "Buffer", "Memory", "input_memory", "memory_note", "output_memory", "value_of"]
 
 BF16_NAN = 0x7FC0
-CARRIERS: dict[int, Any] = {
-    ONNX_TYPES[name]: np.dtype(kind)
-    for name, kind in (
-        ("fp32", np.float32),
-        ("fp16", np.float16),
-        ("bf16", np.uint16),
-        ("int32", np.int32),
-        ("int64", np.int64),
-        ("uint8", np.uint8),
-    )
-}
-"""Element type → what NumPy holds it as."""
 REACHABLE = ("cuda", "cann", "dml")
 """Memories, by ONNX Runtime's names in lower case, that its Python values can be made in, written to and read from."""
 
@@ -123,20 +112,6 @@ class Buffer:
         carrier = CARRIERS[self.element]
         nothing = BF16_NAN if self.element == ONNX_TYPES["bf16"] else np.nan if carrier.kind == "f" else -1
         self._value.update_inplace(np.full(self._shape, nothing, carrier))
-
-
-def encoded(array: np.ndarray, element: int) -> np.ndarray:
-    """Host values in the type that carries an element type."""
-    if element == ONNX_TYPES["bf16"]:
-        return (np.ascontiguousarray(array, np.float32).view(np.uint32) >> 16).astype(np.uint16)
-    return np.ascontiguousarray(array, dtype=CARRIERS[element])
-
-
-def decoded(array: np.ndarray, element: int) -> np.ndarray:
-    """The reverse, as float32 numbers or int64 ids."""
-    if element == ONNX_TYPES["bf16"]:
-        return (array.astype(np.uint32) << 16).view(np.float32)
-    return array.astype(np.float32) if array.dtype.kind == "f" else array.astype(np.int64)
 
 
 def value_of(array: np.ndarray, dtype: str) -> Any:
