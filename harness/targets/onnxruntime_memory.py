@@ -29,10 +29,7 @@ class Memory:
 
     device: str = "cpu"
     index: int = 0
-
-    @property
-    def on_device(self) -> bool:
-        return self.device != "cpu"
+    on_device: bool = False
 
 
 HOST = Memory()
@@ -40,7 +37,7 @@ HOST = Memory()
 
 def _memory(info: Any) -> Memory:
     name = str(info.name).lower()
-    return Memory(name, int(info.device_id)) if _is_device(info) and name in REACHABLE else HOST
+    return Memory(name, int(info.device_id), True) if _is_device(info) and name in REACHABLE else HOST
 
 
 def _is_device(info: Any) -> bool:

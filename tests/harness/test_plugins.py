@@ -84,6 +84,19 @@ def test_a_graph_that_is_split_between_two_providers_is_detected(ggml: Path) -> 
     assert said == "['ggml', 'CPUExecutionProvider'] 3 1.0 1 of 4 nodes did not run on ggml: Hardmax_3"
 
 
+CEILINGS = """
+from harness.targets import TargetName, open_target
+
+for target in ("ort:ggml", "ort:ggml?weights=f32"):
+    found = open_target(TargetName.parse(target))._gemm("fp32", (8, 16, 64))
+    print(target, "none" if found is None else found.flops)
+"""
+
+
+def test_a_product_in_fp16_is_no_ceiling_of_fp32(ggml: Path) -> None:
+    assert output_in(ggml, CEILINGS).splitlines()[-2:] == ["ort:ggml none", "ort:ggml?weights=f32 16384"]
+
+
 def test_a_library_of_ones_own_is_found_by_its_path_and_leaves_none_in_the_record(ggml: Path) -> None:
     (library,) = ggml.rglob("libonnxruntime_ggml.so")
     (line,) = measured_in(ggml, (f"ort:mine?weights=f32&threads=2&library={library}", LAYER, "sorted"))
