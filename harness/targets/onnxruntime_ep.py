@@ -68,7 +68,8 @@ class OnnxRuntimeTarget:
         if self._spinning:
             _share_pool(self._threads)
         _create_or_refuse(self, self._kind)
-        self.facts = TargetFacts("onnxruntime", self._kind, self._on_cpu, frozenset())
+        features = frozenset({"host"} if self._provider.host_device else ())
+        self.facts = TargetFacts("onnxruntime", self._kind, self._on_cpu, features)
 
     def describe(self) -> dict[str, Any]:
         """Provider, versions, threads and what the device is."""

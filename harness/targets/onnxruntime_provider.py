@@ -27,7 +27,7 @@ __all__ = ["Plugin", "Provider", "find_provider", "first_line", "installed_plugi
 
 MENDS = {
     "cuda": "install CUDA and cuDNN, pip install onnxruntime-gpu in an environment of its own, and name it: ort:cuda@ENV",
-    "tensorrt": "pip install onnxruntime-gpu and TensorRT in an environment of their own and name it: ort:tensorrt@ENV",
+    "tensorrt": "install CUDA, cuDNN and TensorRT, pip install onnxruntime-gpu in its own environment: ort:tensorrt@ENV",
     "cann": "source CANN's set_env.sh, pip install onnxruntime-cann 'numpy<2' in its own environment, name it: ort:cann@ENV",
     "openvino": "pip install onnxruntime-openvino in an environment of its own and name it: ort:openvino@ENV",
     "migraphx": "install a ROCm build of ONNX Runtime in an environment of its own and name it: ort:migraphx@ENV",
@@ -37,6 +37,7 @@ DEFAULT_OPTIONS = {"cuda": {"use_tf32": "0"}, "cann": {"precision_mode": "must_k
 """fp32 means IEEE fp32, and no provider that we know chooses another precision by itself (design, section 4)."""
 THREADS_OPTION = {"openvino": "num_of_threads", "ggml": "threads"}
 """Providers that compute with threads of their own on the host's CPU → their option for how many."""
+NVIDIA = ("cuda", "tensorrt")
 SUFFIX = "ExecutionProvider"
 PLUGIN_MODULE = re.compile(r"^onnxruntime_(?:ep_)?(?P<name>\w+)$|_ep_(?P<other>\w+)$")
 FIRST_INDEX = "0"
@@ -134,6 +135,8 @@ def find_provider(kind: str, index: str, options: Mapping[str, str], threads: in
     library = given.pop("library", None)
     compiled = {short(name): name for name in ort.get_available_providers()}
     if library is None and kind in compiled:
+        if kind in NVIDIA:
+            ort.preload_dlls()  # CUDA and cuDNN that came as packages are not on the loader's path
         if index:
             given["device_id"] = index
         return Provider(kind, compiled[kind], DEFAULT_OPTIONS.get(kind, {}) | given)

@@ -20,7 +20,7 @@ WHEELS = {
         for row in (
             (".venv-ort-cann", "ort:cann", "libascendcl.so", "source CANN's set_env.sh"),
             (".venv-ort-gpu", "ort:cuda", "libcu", "install CUDA and cuDNN"),
-            (".venv-ort-gpu", "ort:tensorrt", "libnvinfer", "onnxruntime-gpu and TensorRT"),
+            (".venv-ort-gpu", "ort:tensorrt", "libcu", "CUDA, cuDNN and TensorRT"),
         )
     ],
 )
