@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import subprocess
@@ -34,17 +35,23 @@ for target, case, implementation in json.loads(sys.argv[1]):
 def wanted(name: str) -> pytest.MarkDecorator:
     """Skips where the environment is neither there nor to be made."""
     return pytest.mark.skipif(
-        not (os.environ.get("CI") or (ROOT / name).exists()), reason=f"makes {name}: set CI=true, or make test-all"
+        not (os.environ.get("CI") or (ROOT / name / ".made").exists()),
+        reason=f"makes {name}: set CI=true, or make test-all",
     )
 
 
 def environment(name: str, *packages: str) -> Path:
     """The folder of an environment with these packages and what a worker needs; nothing of moemark is in it."""
     folder = ROOT / name
-    if not (folder / ".made").exists():
-        subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-        subprocess.run([folder / "bin" / "python", "-m", "pip", "install", "-q", *packages, *WORKER_NEEDS], check=True)
-        (folder / ".made").touch()
+    folder.mkdir(exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # pytest's workers may want it at once
+        if not (folder / ".made").exists():
+            subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+            subprocess.run(
+                [folder / "bin" / "python", "-m", "pip", "install", "-q", *packages, *WORKER_NEEDS], check=True
+            )
+            (folder / ".made").touch()
     return folder
 
 

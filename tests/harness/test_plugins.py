@@ -13,11 +13,6 @@ NAME = ".venv-ggml"
 LAYER = "moe-layer/olmoe-1b-7b/ep64/t2/fp32/uniform/latency"
 SOFTPLUS = "router/deepseek-v4-flash/ep1/t1/fp32/balanced/latency"
 """ggml has no Softplus, and claims all of a graph or nothing."""
-ASKED = {
-    "by default": ("ort:ggml", LAYER, "sorted"),
-    "in fp32": ("ort:ggml?weights=f32", LAYER, "sorted"),
-    "nothing claimed": ("ort:ggml?weights=f32", SOFTPLUS, "plain"),
-}
 
 pytestmark = wanted(NAME)
 
@@ -27,13 +22,13 @@ def ggml() -> Path:
     return environment(NAME, "onnxruntime-ggml==0.2.0", "numpy")
 
 
-@pytest.fixture(scope="module")
-def found(ggml: Path) -> dict[str, Measurement]:
-    return dict(zip(ASKED, measured_in(ggml, *ASKED.values()), strict=True))
+def measured(ggml: Path, *what: str) -> Measurement:
+    (line,) = measured_in(ggml, what)
+    return line
 
 
-def test_a_plugin_runs_a_case_wholly_and_rightly(found: dict[str, Measurement]) -> None:
-    line = found["in fp32"]
+def test_a_plugin_runs_a_case_wholly_and_rightly(ggml: Path) -> None:
+    line = measured(ggml, "ort:ggml?weights=f32", LAYER, "sorted")
     assert line.status == "ok", line.reason
     assert line.placement is not None
     assert line.placement.device == "ggml"
@@ -41,8 +36,8 @@ def test_a_plugin_runs_a_case_wholly_and_rightly(found: dict[str, Measurement]) 
     assert line.compile_ns
 
 
-def test_weights_that_a_provider_keeps_in_fp16_are_noticed(found: dict[str, Measurement]) -> None:
-    line = found["by default"]
+def test_weights_that_a_provider_keeps_in_fp16_are_noticed(ggml: Path) -> None:
+    line = measured(ggml, "ort:ggml", LAYER, "sorted")
     assert (line.status, line.samples_ns) == ("wrong", [])
     assert line.check is not None
     assert line.check.error is not None
@@ -50,8 +45,8 @@ def test_weights_that_a_provider_keeps_in_fp16_are_noticed(found: dict[str, Meas
     assert line.check.error > 10 * line.check.tolerance
 
 
-def test_a_provider_that_is_listed_first_and_claims_nothing_is_no_number(found: dict[str, Measurement]) -> None:
-    line = found["nothing claimed"]
+def test_a_provider_that_is_listed_first_and_claims_nothing_is_no_number(ggml: Path) -> None:
+    line = measured(ggml, "ort:ggml", SOFTPLUS, "plain")
     assert (line.status, line.samples_ns) == ("unsupported", [])
     assert line.placement is not None
     assert (line.placement.nodes_on_target, line.placement.flops_on_target) == (0, 0.0)
@@ -97,11 +92,22 @@ def test_a_product_in_fp16_is_no_ceiling_of_fp32(ggml: Path) -> None:
     assert output_in(ggml, CEILINGS).splitlines()[-2:] == ["ort:ggml none", "ort:ggml?weights=f32 16384"]
 
 
+DESCRIBE = """
+import sys
+from harness.targets import TargetName, open_target
+
+name = TargetName.parse(sys.argv[1])
+print(name.recorded, open_target(name).describe())
+"""
+
+
 def test_a_library_of_ones_own_is_found_by_its_path_and_leaves_none_in_the_record(ggml: Path) -> None:
     (library,) = ggml.rglob("libonnxruntime_ggml.so")
-    (line,) = measured_in(ggml, (f"ort:mine?weights=f32&threads=2&library={library}", LAYER, "sorted"))
-    assert line.placement is not None
-    assert (line.status, line.placement.device) == ("ok", "mine")
+    said = output_in(ggml, DESCRIBE, f"ort:mine?weights=f32&library={library}").strip().splitlines()[-1]
+    assert said.startswith("ort:mine?weights=f32&library=libonnxruntime_ggml.so {")
+    assert "'provider': 'mine', 'provider_options': {'weights': 'f32'}" in said
+    assert "'plugin': 'libonnxruntime_ggml.so'" in said
+    assert str(library.parent) not in said
 
 
 @pytest.mark.parametrize(
