@@ -383,6 +383,29 @@ def export(
         )
 
 
+@app.command("onnx")
+def onnx_(
+    case: Annotated[str, typer.Argument(metavar="CASE", help="One case, all seven segments.")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="The folder to write.")],
+    slot: Annotated[int, typer.Option(help="Of the ring of 16 pinned inputs.")] = 0,
+    implementation: Annotated[str, typer.Option(metavar="NAME", help="dense, gathered: static shapes.")] = "sorted",
+    force: Annotated[bool, typer.Option(help="Replace the folder of -o.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """A case as an ONNX model with its inputs and expected outputs, for other tools."""
+    from harness import printing
+    from workloads.case import UserError
+
+    try:
+        from harness.onnx_folder import take_along
+    except ImportError as error:
+        raise UserError(f"{error.name} is not installed: pip install onnx") from None
+    taken = take_along(case, output, slot, implementation, force, lambda text: print(text, file=sys.stderr))
+    if as_json:
+        return printing.print_json("folders", [{"folder": str(taken.folder), "bytes": taken.bytes}])
+    print(f"folder: {taken.folder} ({taken.bytes / 1e9:.3g} GB)", file=sys.stderr)
+
+
 @app.command()
 def schema(
     as_json: Annotated[bool, typer.Option("--json", help="Accepted, since it is JSON anyway.")] = True,  # noqa: ARG001

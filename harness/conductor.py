@@ -141,7 +141,8 @@ class _Run:
             if not cases or offer.target in known:
                 continue
             self._observer.say(f"ceilings of {offer.target}")
-            dtypes, shapes = ceilings.wanted(cases, offer.facts["device_type"])
+            on_host = offer.describe.get("unit") == "host"  # whatever provider it is that works there
+            dtypes, shapes = ceilings.wanted(cases, "cpu" if on_host else offer.facts["device_type"])
             try:
                 found = self._crew.ceilings(offer.target, dtypes, shapes)
             except Refused as error:

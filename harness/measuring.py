@@ -210,6 +210,8 @@ class Attempt:
         """Turns what stopped the attempt into status and reason; times of an answer that is not known right are dropped."""
         self.fields["status"] = next(status for kind, status in _STATUS_OF if isinstance(error, kind))
         self.fields["reason"] = one_line(error, named=self.fields["status"] == "error")
+        if isinstance(error, Unsupported) and error.placement is not None:
+            self.fields["placement"] = error.placement
         for name in _ONLY_OK:
             self.fields.pop(name, None)
         if self._checker is not None:

@@ -48,7 +48,7 @@ import numpy as np
 from workloads.formats import Precision
 from workloads.problem import SHARED, SOURCE_NAMES, Contribution, Expected, Problem
 
-__all__ = ["Checker", "Tolerance", "WrongAnswer", "tolerance_for"]
+__all__ = ["Checker", "Tolerance", "WrongAnswer", "line_scales", "tolerance_for"]
 
 UNIT = {"fp32": 2.0**-24, "tf32": 2.0**-11, "bf16": 2.0**-8, "fp16": 2.0**-11}
 GAIN = {"fp32": 1e-5, "tf32": 6e-3 / 8, "bf16": 6e-3, "fp16": 6e-3 / 8}
@@ -347,7 +347,7 @@ class Checker:
     def _check_lines(self, where: str, lines: np.ndarray, found: np.ndarray, expected: Expected, name: str) -> _Gains:
         """Elements and gains of the compared lines; returns the gain error of every contribution."""
         parts, reference = expected.contributions[name], expected.values[name]
-        scale = np.sqrt(np.bincount(parts.row, weights=(parts.parts**2).mean(axis=1), minlength=len(lines)))
+        scale = line_scales(parts, len(lines))
         allowed = np.maximum(np.abs(reference) + scale[:, None], 1e-300)
         error = (np.abs(found - reference) / allowed).max(axis=1)
         self.worst.error = max(self.worst.error, float(np.max(error, initial=0.0)))
@@ -413,6 +413,11 @@ def _check_exact(where: str, found: np.ndarray, wanted: np.ndarray) -> None:
         at = ", ".join(str(int(one)) for one in place)
         count = f"{int(wrong.sum())} of {wrong.size} differ"
         raise WrongAnswer(f"{where}: value at [{at}] is {found[place]:g}, not {wanted[place]:g} ({count})")
+
+
+def line_scales(parts: Contribution, lines: int) -> np.ndarray:
+    """[lines]: root mean square of each line's contributions in quadrature, what its errors are measured against."""
+    return np.sqrt(np.bincount(parts.row, weights=(parts.parts**2).mean(axis=1), minlength=lines))
 
 
 def gain_errors(parts: Contribution, error: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

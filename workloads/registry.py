@@ -64,7 +64,7 @@ class TargetFacts:
     synchronous: bool = True
     """True where a call is complete when it returns."""
     features: frozenset[str] = frozenset()
-    """What the runtime's build offers, such as `grouped_mm`."""
+    """What the runtime's build offers, such as `grouped_mm`; `host`: a provider of any name that works on the host's CPU."""
 
 
 class Workload(Protocol):

@@ -44,6 +44,11 @@ class CannotRun(Exception):
 class Unsupported(Exception):
     """This target cannot do this case as asked (missing kernel, fallback, upcast); the message names the nodes."""
 
+    def __init__(self, reason: str, placement: Placement | None = None) -> None:
+        super().__init__(reason)
+        self.placement = placement
+        """Where the work would have run, where that is the reason."""
+
 
 class OutOfMemory(Exception):
     """The device ran out of memory although the pre-flight let the case pass."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import onnx
@@ -17,28 +18,37 @@ NAMED = 8
 
 
 def placement_of(session: Any, graph: Graph, provider: str) -> Placement:
-    """Where the runtime put each node of the graph. Raises Unsupported if one with FLOPs or token data left the provider."""
-    placed: dict[str, tuple[str, str]] = {}
+    """Where the runtime put each node of the graph.
+
+    Raises Unsupported, with the placement, if a node with FLOPs or token data left the provider.
+    """
+    placed: dict[str, str] = {}
     for part in session.get_provider_graph_assignment_info():
         for node in part.get_nodes():
-            placed[node.name] = (part.ep_name, node.op_type)
-    strays = sorted(name for name, (where, _) in placed.items() if where != provider)
-    flops = sum(graph.matmul_flops.values())
-    away = sum(graph.matmul_flops.get(name, 0.0) for name in strays)
-    computing = [name for name in strays if not _host_arithmetic(name, graph)]
-    if computing:
-        shown = ", ".join(computing[:NAMED]) + (" ..." if len(computing) > NAMED else "")
-        raise Unsupported(f"{len(computing)} of {len(placed)} nodes did not run on {provider}: {shown}")
+            placed[node.name] = part.ep_name
+    strays = sorted(name for name, where in placed.items() if where != provider)
     casts = [node.name for node in graph.nodes if node.op_type == "Cast"]
-    return Placement(
+    flops = sum(graph.matmul_flops.values())
+    found = Placement(
         device=provider,
         nodes=len(placed),
         nodes_on_target=len(placed) - len(strays),
-        flops_on_target=1.0 - away / flops if flops else 1.0,
+        flops_on_target=1.0 - _flops_of(strays, graph) / flops if flops else 1.0,
         strays=strays,
         casts=casts if graph.dtype != "fp32" else [],
         note=graph.note,
     )
+    computing = [name for name in strays if not _host_arithmetic(name, graph)]
+    if computing:
+        shown = ", ".join(computing[:NAMED]) + (" ..." if len(computing) > NAMED else "")
+        reason = f"{len(computing)} of {len(placed)} nodes did not run on {provider}: {shown}"
+        raise Unsupported(reason, found)
+    return found
+
+
+def _flops_of(names: Iterable[str], graph: Graph) -> float:
+    """Useful FLOPs of these nodes; a node that took another in (MatMul_7/MatMulAddFusion) keeps its name in front."""
+    return sum(graph.matmul_flops.get(name.partition("/")[0], 0.0) for name in names)
 
 
 def _host_arithmetic(name: str, graph: Graph) -> bool:

@@ -7,6 +7,7 @@ from planted import MS, Planted
 
 from harness import measuring
 from harness.measuring import _Reporter, _turns
+from harness.power import attendant_of
 from harness.sampling import Form, Goal, Sampler, Timer
 from results.record import Turn
 
@@ -16,7 +17,8 @@ def turns(call_ns: int, budget_ms: int, scenario: str = "latency") -> tuple[list
     planted = Planted(lambda call, slot: call_ns)
     goal = Goal(scenario, 0.01, budget_ms * MS)
     sampler = Sampler(Timer(planted, planted.now), goal, Form())
-    return _turns(sampler, goal, 0, _Reporter(lambda event: None)), sampler
+    nobody = attendant_of(None, planted.now, sustained=False)
+    return _turns(sampler, goal, 0, _Reporter(lambda event: None), nobody), sampler
 
 
 @pytest.fixture

@@ -2,56 +2,69 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from environments import environment, measured_in, refused, wanted
 
 from results.store import RunFile, read
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ("onnxruntime-openvino==1.24.1", "onnx", "numpy", "msgspec", "psutil", "py-cpuinfo")
+NAME = ".venv-ov"
 CASES = ("router/olmoe-1b-7b/ep1/t4/fp32/balanced/latency", "moe-layer/olmoe-1b-7b/ep64/t2/fp32/uniform/latency")
 
-pytestmark = pytest.mark.skipif(
-    not (os.environ.get("CI") or (ROOT / ".venv-ov").exists()),
-    reason="makes an environment with onnxruntime-openvino: set CI=true",
-)
+pytestmark = wanted(NAME)
 
 
 @pytest.fixture(scope="module")
-def environment() -> Path:
-    folder = ROOT / ".venv-ov"
-    if not folder.exists():
-        subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-        subprocess.run([folder / "bin" / "python", "-m", "pip", "install", "-q", *PACKAGES], check=True)
-    return folder
+def openvino() -> Path:
+    return environment(NAME, "onnxruntime-openvino==1.24.1", "numpy")
 
 
-def run(folder: Path, target: str, *cases: str) -> RunFile:
-    record = folder / "run.jsonl"
-    words = ["run", *cases, "--target", target, "--budget", "50ms", "-o", str(record), "--force"]
+def run(record: Path, *targets: str) -> RunFile:
+    named = [word for target in targets for word in ("--target", target)]
+    words = ["run", *CASES, *named, "--budget", "50ms", "-o", str(record)]
     done = subprocess.run([sys.executable, "-m", "harness", *words], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode in (0, 1), done.stderr
     return read(record)
 
 
-@pytest.mark.parametrize("provider", ["cpu", "openvino"])
-def test_another_runtime_does_the_same_work_rightly(environment: Path, provider: str, tmp_path: Path) -> None:
-    here, there = (run(tmp_path, target, *CASES) for target in ("ort:cpu", f"ort:{provider}@{environment}"))
+def test_another_runtime_does_the_same_work_rightly(openvino: Path, tmp_path: Path) -> None:
+    here = run(tmp_path / "here.jsonl", "ort:cpu")
+    there = run(tmp_path / "there.jsonl", *(f"ort:{provider}@{openvino}" for provider in ("cpu", "openvino")))
     ours = {line.case: line for line in here.measurements}
-    assert ours.keys() == {line.case for line in there.measurements}
+    assert {(line.case, line.target) for line in there.measurements} == {
+        (case, target) for case in ours for target in ("ort:cpu", "ort:openvino")
+    }
     for other in there.measurements:
         one = ours[other.case]
-        assert (other.status, other.target) == ("ok", f"ort:{provider}")
+        assert other.status == "ok", other.reason
         assert (one.case_digest, one.input_digest) == (other.case_digest, other.input_digest)
         assert other.placement is not None
         assert other.placement.nodes == other.placement.nodes_on_target
-    told = there.run.environment["targets"][f"ort:{provider}"]
-    assert told["runtime_version"] == "1.24.1"
-    assert str(environment) not in (tmp_path / "run.jsonl").read_text()
+    assert {told["runtime_version"] for told in there.run.environment["targets"].values()} == {"1.24.1"}
+    assert str(openvino) not in (tmp_path / "there.jsonl").read_text()
+
+
+def test_compiled_graphs_are_kept_where_asked_and_found_by_the_next_run(openvino: Path, tmp_path: Path) -> None:
+    target = f"ort:openvino?cache={tmp_path / 'kept'}"
+    notes = []
+    for _ in range(2):
+        (line,) = measured_in(openvino, (target, CASES[1], "sorted"))
+        assert line.status == "ok", line.reason
+        assert line.placement is not None
+        notes.append(line.placement.note)
+    assert notes == ["compiled graphs are kept for later runs", "compiled graphs of an earlier run were at hand"]
+    (folder,) = (tmp_path / "kept").iterdir()
+    assert any(folder.rglob("*.blob"))
+
+
+def test_a_provider_that_keeps_no_compiled_graphs_says_so(openvino: Path, tmp_path: Path) -> None:
+    done = refused(openvino, f"ort:cpu?cache={tmp_path}", tmp_path / "x.jsonl")
+    assert (done.returncode, (tmp_path / "x.jsonl").exists()) == (2, False)
+    assert "ort:cpu keeps no compiled graphs" in done.stderr
 
 
 def test_an_environment_that_lacks_a_package_is_refused_with_what_to_install(tmp_path: Path) -> None:

@@ -31,7 +31,9 @@ class Stage:
         self.record = folder / "run.jsonl"
         (folder / "tmp").mkdir(exist_ok=True)
         paths = os.pathsep.join((str(ROOT), str(HERE)))
-        self.environment = {**os.environ, "PYTHONPATH": paths, "TMPDIR": str(folder / "tmp")}
+        # A session of pytest played inside a worker of pytest-xdist must not think that it is one.
+        ours = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+        self.environment = {**ours, "PYTHONPATH": paths, "TMPDIR": str(folder / "tmp")}
 
     def play(self, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
         """One command, to its end."""

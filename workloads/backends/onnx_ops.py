@@ -256,7 +256,8 @@ class OnnxOps:
         return self.graph.node("TopK", a, self.graph.constant([k]), outputs=2, axis=-1, largest=1, sorted=1)
 
     def take(self, a: str, ids: str) -> str:
-        return self.graph.node("GatherElements", a, ids, axis=-1)
+        # Of [T, E]; onnx's own reference evaluator refuses the same axis as -1.
+        return self.graph.node("GatherElements", a, ids, axis=1)
 
     def total(self, a: str) -> str:
         return self.graph.node("ReduceSum", a, self.graph.constant([-1]), keepdims=1)

@@ -28,7 +28,7 @@ FEW = 16
 def _unsuited(case: Case, facts: TargetFacts) -> str | None:
     if case.tokens > FEW:
         return f"it copies the weights of every assignment's expert: for at most {FEW} tokens"
-    if facts.device_type == "cpu":
+    if facts.device_type == "cpu" or "host" in facts.features:
         return "on CPUs copying the chosen experts' weights takes longer than sorting"
     return None
 
