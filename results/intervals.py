@@ -43,7 +43,8 @@ ASSUMED_MEMORY = 2.0
 MOST_AUTOCORRELATION = 0.85
 LEAST_DEGREES = 2.0
 FAR = 3.0
-"""Draws that differ by more than so many standard deviations of the calmer half of all differences are in different modes."""
+"""Draws that differ by more than so many standard deviations of the differences within a mode are in different modes."""
+STEPS = 8
 _HALF_NORMAL_MEDIAN = 0.6744897501960817
 
 
@@ -151,13 +152,38 @@ def _wrong_mode(tables: np.ndarray, together: np.ndarray) -> np.ndarray:
         np.concatenate([np.abs(logs[:, lag:] - logs[:, :-lag]).reshape(len(logs), -1) for lag in lags], axis=1), axis=1
     )
     width = apart.shape[1]
-    # At most half of all differences are between two modes: the median of the calmer half is the first quartile of all.
-    calm = apart[:, width // 4] / _HALF_NORMAL_MEDIAN
-    far = np.sum(apart > FAR * calm[:, None], axis=1)
-    gap = np.where(far > 0, apart[np.arange(len(apart)), np.minimum(width - (far + 1) // 2, width - 1)], 0.0)
-    share = far / width
+    gap, share = _modes(apart)
     share = np.minimum(share + np.sqrt(share * (1 - share) * together / (n - 1)), 0.5)
     return np.asarray(gap * _lesser_majority((1 - np.sqrt(1 - 2 * share)) / 2, n))
+
+
+def _modes(apart: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """How far two modes are apart and the share of differences that are between them, from ordered rows of differences.
+
+    Found step by step: with a share between the modes (at first half, the most there can be) the median of the others tells
+    the spread within a mode; what is FAR beyond that, the gap; what is beyond half the gap, less what a spread throws there, the
+    share. Without modes the share goes to none.
+    """
+    import numpy as np
+
+    rows, width = np.arange(len(apart)), apart.shape[1]
+    share = np.full(len(apart), 0.5)
+    for _ in range(STEPS):
+        calm = apart[rows, ((1 - share) * width / 2).astype(int)] / _HALF_NORMAL_MEDIAN
+        far = np.sum(apart > FAR * calm[:, None], axis=1)
+        gap = np.where(far > 0, apart[rows, np.minimum(width - (far + 1) // 2, width - 1)], 0.0)
+        beyond = np.mean(apart > gap[:, None] / 2, axis=1)
+        thrown = _normal_tails(np.where(calm > 0, gap / 2 / np.where(calm > 0, calm, 1.0), np.inf))
+        # Thrown: those within a mode on both sides, those between modes on the inner one.
+        share = np.clip((beyond - thrown) / np.maximum(1 - 1.5 * thrown, 0.3), far / width, 0.5)
+    return gap, share
+
+
+def _normal_tails(distances: np.ndarray) -> np.ndarray:
+    """Share of a normal distribution that is further than so many standard deviations from its mean."""
+    import numpy as np
+
+    return np.array([math.erfc(float(distance) / math.sqrt(2)) for distance in distances])
 
 
 def _lesser_majority(lesser: np.ndarray, count: int) -> np.ndarray:
