@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from workloads.suite import Suite
 
 __all__ = ["LISTINGS", "Listing"]
 
@@ -51,12 +54,22 @@ def _suites() -> list[dict[str, Any]]:
             "suite": suite.name,
             "cases": len(suite.cases),
             "budget_s": suite.budget_s,
-            "takes": suite.takes or "not measured yet",
+            "takes": suite.takes or _at_most(suite),
             "title": suite.title,
             "answers": suite.answers,
         }
         for suite in suites
     ]
+
+
+def _at_most(suite: Suite) -> str:
+    """What no measurement's budget allows to pass; preparing comes on top, and many stop before."""
+    from harness.plan import Options
+
+    usual = Options()
+    each, steady = suite.budget_s or usual.budget_s, suite.sustain_s or usual.sustain_s
+    seconds = sum(steady if case.scenario == "sustained" else each for case in suite.cases)
+    return f"at most {max(1, round(seconds / 60))} min of sampling an implementation"
 
 
 def _workloads() -> list[dict[str, Any]]:

@@ -38,7 +38,10 @@ def test_a_buffer_is_bound_by_its_address_as_the_type_that_it_is() -> None:
 
     graph = Graph("bf16")
     graph.output(graph.node("Concat", graph.input("x", (2, 3), "bf16"), "x", axis=0), "y", (4, 3), "bf16")
-    session = ort.InferenceSession(graph.model().SerializeToString(), providers=["CPUExecutionProvider"])
+    open_target(TargetName.parse("ort:cpu"))  # all sessions of a process share its threads
+    options = ort.SessionOptions()
+    options.use_per_session_threads = False
+    session = ort.InferenceSession(graph.model().SerializeToString(), options, providers=["CPUExecutionProvider"])
     values = np.array([[1.0, -2.0, 0.5], [3.0, 4.0, 256.0]])
     x, y = Buffer.of(values, ONNX_TYPES["bf16"]), Buffer.of(np.zeros((4, 3)), ONNX_TYPES["bf16"])
     binding = session.io_binding()
