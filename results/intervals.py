@@ -151,7 +151,6 @@ def _wrong_mode(tables: np.ndarray, together: np.ndarray) -> np.ndarray:
     apart = np.sort(
         np.concatenate([np.abs(logs[:, lag:] - logs[:, :-lag]).reshape(len(logs), -1) for lag in lags], axis=1), axis=1
     )
-    width = apart.shape[1]
     gap, share = _modes(apart)
     share = np.minimum(share + np.sqrt(share * (1 - share) * together / (n - 1)), 0.5)
     return np.asarray(gap * _lesser_majority((1 - np.sqrt(1 - 2 * share)) / 2, n))
@@ -160,9 +159,9 @@ def _wrong_mode(tables: np.ndarray, together: np.ndarray) -> np.ndarray:
 def _modes(apart: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """How far two modes are apart and the share of differences that are between them, from ordered rows of differences.
 
-    Found step by step: with a share between the modes (at first half, the most there can be) the median of the others tells
-    the spread within a mode; what is FAR beyond that, the gap; what is beyond half the gap, less what a spread throws there, the
-    share. Without modes the share goes to none.
+    Found step by step: with a share between the modes (at first half, the most there can be) the median of the others
+    tells the spread within a mode; what is FAR beyond that, the gap; what is beyond half the gap, less what a spread
+    throws there, the share. Without modes the share goes to none.
     """
     import numpy as np
 

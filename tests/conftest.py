@@ -14,8 +14,8 @@ from hypothesis import settings
 # Before torch and NumPy are imported: on tiny matrices a second thread does little but wait for the first, and on a machine
 # with neighbours every such wait can be long (the layers' tests took 319 s with two threads and 69 s with one).
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-# A target takes a thread a core all the same, beside those of pytest's other workers: who waits must sleep (the targets' and the
-# layers' tests took more than 249 s with spinning threads and 46 s with sleeping ones).
+# A target takes a thread a core all the same, beside those of pytest's other workers: who waits must sleep (the
+# targets' and the layers' tests took more than 249 s with spinning threads and 46 s with sleeping ones).
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 # Tests run side by side: the locks that keep two runs on one device apart lie in a folder of each of pytest's workers.
