@@ -15,6 +15,7 @@ from results.energy import energy_of, why_no_energy
 from results.figures import change, interval, number, percent, plain_rate, time_text
 from results.gate import Gate
 from results.metrics import metrics
+from results.origins import origin
 from results.record import Measurement
 from results.sparsity import Sparsity
 from results.statistics import Estimate, Series, percentile, samples_needed
@@ -95,7 +96,10 @@ def show_table(run_file: RunFile, measurements: Iterable[Measurement] | None = N
     chosen = list(run_file.measurements if measurements is None else measurements)
     notes = _Notes()
     sections = [
-        Section(_heading(case, notes), tuple(_show_row(run_file, line, notes) for line in lines))
+        Section(
+            _heading(case, notes) + _brought(run_file, lines[0], ("workload", "model"), notes),
+            tuple(_show_row(run_file, line, notes) for line in lines),
+        )
         for case, lines in _grouped((line.case, line) for line in chosen).items()
     ]
     names = ("p50", "±95%", "p99", "tokens/s", "TFLOP/s", "GB/s", "roofline")
@@ -212,12 +216,15 @@ def _heading(case: str, notes: _Notes) -> str:
 
 def _show_row(run_file: RunFile, line: Measurement, notes: _Notes) -> tuple[str, ...]:
     found = metrics(run_file, line)
+    names = (
+        line.target + _brought(run_file, line, ("target",), notes),
+        line.implementation + _brought(run_file, line, ("implementation",), notes),
+    )
     if found is None:
         reason = f" {notes.mark(line.reason)}" if line.reason else ""
-        return (line.target, line.implementation, *[""] * 7, line.status + reason)
+        return (*names, *[""] * 7, line.status + reason)
     return (
-        line.target,
-        line.implementation,
+        *names,
         time_text(found.time.ns),
         percent(found.time.precision),
         _tail(line, notes),
@@ -227,6 +234,11 @@ def _show_row(run_file: RunFile, line: Measurement, notes: _Notes) -> tuple[str,
         percent(found.roofline_ratio),
         _status(line, found.warnings),
     )
+
+
+def _brought(run_file: RunFile, line: Measurement, what: Sequence[str], notes: _Notes) -> str:
+    """Marks of what other packages brought."""
+    return "".join(f" {notes.mark(said)}" for one in what if (said := origin(run_file, line, one)))
 
 
 def _status(line: Measurement, warnings: tuple[str, ...]) -> str:
