@@ -82,36 +82,6 @@ def _top(
         print(context.get_help())
 
 
-@app.command()
-def devices(as_json: AsJson = False) -> None:
-    """What can run here; for the rest, what is missing."""
-    from dataclasses import asdict
-
-    from harness import doctor, printing
-
-    rows = [asdict(finding) for finding in doctor.examine()]
-    if as_json:
-        return printing.print_json("targets", rows)
-    usable = [row for row in rows if row["usable"]]
-    print(printing.table_of("Can run here", usable, ("target", "device", "runtime")).text())
-    for row in rows:
-        if not row["usable"]:
-            print(f"\n{row['target']} cannot run here: {row['reason']}")
-
-
-@app.command("list")
-def list_(kind: Annotated[Kind, typer.Argument(help="What to list.")], as_json: AsJson = False) -> None:
-    """Models, suites, workloads, kinds of targets, or implementations."""
-    from harness import printing
-    from harness.listing import LISTINGS
-
-    listing = LISTINGS[kind.value]
-    rows = listing.rows()
-    if as_json:
-        return printing.print_json(kind.value, rows)
-    print(printing.table_of(f"{len(rows)} {kind.value}", rows, listing.columns).text())
-
-
 def _seconds(text: str) -> float:
     return _understood("seconds", text)
 
@@ -127,6 +97,39 @@ def _understood(unit: str, text: str) -> float:
         return float(getattr(units, unit)(text))
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
+
+
+@app.command()
+def devices(
+    python: Annotated[
+        str | None, typer.Option(metavar="ENV", help="Another environment's folder, or its interpreter.")
+    ] = None,
+    wait: Annotated[
+        float | None, typer.Option(parser=_seconds, metavar="TIME", help="For all answers together: 13.5s.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """What can run here; for the rest, what is missing."""
+    from harness import doctor, printing
+    from harness.doctor.telling import text_of
+
+    found = doctor.examine(python, wait or doctor.WAIT_S)
+    if as_json:
+        return printing.print_json("targets", found.rows)
+    print(text_of(found, python))
+
+
+@app.command("list")
+def list_(kind: Annotated[Kind, typer.Argument(help="What to list.")], as_json: AsJson = False) -> None:
+    """Models, suites, workloads, kinds of targets, or implementations."""
+    from harness import printing
+    from harness.listing import LISTINGS
+
+    listing = LISTINGS[kind.value]
+    rows = listing.rows()
+    if as_json:
+        return printing.print_json(kind.value, rows)
+    print(printing.table_of(f"{len(rows)} {kind.value}", rows, listing.shown(rows)).text())
 
 
 @app.command()
@@ -351,6 +354,26 @@ def report(
     if as_json:
         return printing.print_json("reports", [{"path": str(path)}])
     print(f"report: {path}", file=sys.stderr)
+
+
+@app.command()
+def coverage(
+    runs: Runs,
+    suite: Annotated[str, typer.Option(help="The cases that count: a suite, or a file of one.")] = "standard",
+    as_json: AsJson = False,
+) -> None:
+    """What ran on each target, portable, closed and open; what did not, and why; what tuning by hand bought."""
+    from harness import printing
+    from results.coverage import coverage_rows, covered
+    from results.coverage_tables import coverage_tables
+    from results.store import read
+    from workloads.suite import load_suite
+
+    cases = [case.id for case in load_suite(suite).cases]
+    found = covered([_warned(read(path)) for path in runs], cases)
+    if as_json:
+        return printing.print_json("coverage", coverage_rows(found))
+    print("\n\n".join(table.text() for table in coverage_tables(found, suite)))
 
 
 @app.command()
