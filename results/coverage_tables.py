@@ -24,7 +24,7 @@ def _ran(found: Sequence[Covered], suite: str) -> Table:
     columns = (Column("target", right=False), *map(Column, names))
     count = len(found[0].cases) if found else 0
     sections = tuple(Section(one.device or "unnamed device", (_ran_row(one),)) for one in found)
-    notes = ("exact: portable or closed, the cases' own work; open changes work or numerics",)
+    notes = ("exact: portable or closed, the cases' own work; open changes the work",)
     return Table(f"Ran: of the {count} cases of {suite}", columns, sections, notes)
 
 

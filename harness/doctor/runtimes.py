@@ -14,6 +14,7 @@ __all__ = ["ort_findings", "torch_findings"]
 
 HERE = Path(__file__).resolve().parent
 LEAST_PYTHON = [3, 11]
+INSTALL = "is not installed: pip install"
 
 
 def torch_findings(python: str | None, folder: CodeFolder, first: Deadline, last: Deadline) -> list[Finding]:
@@ -98,7 +99,8 @@ def _kind(known: dict[str, Kind], name: str) -> Kind:
 
 
 def _absent(runtime: str, kind: Kind, reason: str) -> Finding:
-    why = kind.never or f"{reason}; then: {kind.mend}"
+    """A kind of a runtime that is broken, or not installed: then its own steps are all it takes."""
+    why = kind.never or (kind.mend if INSTALL in reason else f"{reason}; then: {kind.mend}")
     return Finding(f"{runtime}:{kind.kind}", reason=why, title=kind.title, make=kind.hardware)
 
 
@@ -110,7 +112,7 @@ def _no_runtime(told: Told, package: str, wanted: str) -> str | None:
     if python[:2] < LEAST_PYTHON:
         return f"this is Python {'.'.join(map(str, python))}: workers need 3.11 or newer"
     if told.answer("absent"):
-        return f"{package} is not installed: pip install {wanted}"
+        return f"{package} {INSTALL} {wanted}"
     if told.answer("version") is None:
         return f"{package} does not import here ({_last_end(told)}): try python -c 'import {package}'"
     if told.answer("lacks"):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from environments import environment, wanted
 
 from harness.doctor.findings import Finding, missing_hardware
 from harness.doctor.hosts import Seen, accelerators, with_tools
@@ -185,3 +186,23 @@ def test_what_nvidia_smi_tells_is_added_to_the_gpu_it_tells_it_of(
 def test_the_next_step_depends_on_the_hardware_that_is_there(seen: list[Seen], said: str) -> None:
     reason = missing_hardware(Finding("torch:cuda", reason="pip install it", make="nvidia"), seen)
     assert str(reason).startswith(said)
+
+
+# -- real wheels, where there is no driver ----------------------------------------------------------------------------
+
+WHEELS = {
+    ".venv-ov": (("onnxruntime-openvino==1.24.1", "numpy"), "ort:openvino", None),
+    ".venv-ort-gpu": (("onnxruntime-gpu==1.31.1", "numpy"), "ort:cuda", "libcu"),
+    ".venv-ort-cann": (("onnxruntime-cann==1.24.4", "numpy<2"), "ort:cann", "libascendcl.so"),
+}
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=wanted(name)) for name in WHEELS])
+def test_another_environments_wheel_is_opened_there_or_says_what_it_lacks(name: str) -> None:
+    packages, target, lacks = WHEELS[name]
+    rows = found(devices("--json", "--wait", "120s", "--python", str(environment(name, *packages))))
+    assert rows["ort:cpu"]["usable"]
+    assert rows[target]["candidate"]
+    assert rows[target]["usable"] == (lacks is None)
+    assert (lacks or "") in str(rows[target]["reason"])
+    assert rows["torch:cpu"]["reason"] == "torch is not installed: pip install torch"
