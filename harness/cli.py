@@ -338,16 +338,26 @@ def duel(
 
 @app.command()
 def report(
-    runs: Runs,
-    output: Annotated[Path, typer.Option("-o", "--output", help="The page to write.")] = Path("report.html"),
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...|DIR", help="Run files, or a folder of them.")],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="The page (report.html), or the folder of the site (site/).")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """One self-contained HTML page."""
+    """One self-contained HTML page of run files; of a folder a static site that ranks its verified records."""
     from harness import printing
     from results.report import write_report
+    from results.report.site import write_site
     from results.store import read
+    from workloads.case import UserError
 
-    path = write_report([_warned(read(run_path)) for run_path in runs], output)
+    folders = [path for path in runs if path.is_dir()]
+    if folders and len(runs) > 1:
+        raise UserError(f"{folders[0]} is a folder: give one folder for a site, or run files for a page")
+    if folders:
+        path = write_site(folders[0], output or Path("site"))
+    else:
+        path = write_report([_warned(read(run_path)) for run_path in runs], output or Path("report.html"))
     if as_json:
         return printing.print_json("reports", [{"path": str(path)}])
     print(f"report: {path}", file=sys.stderr)

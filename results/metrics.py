@@ -32,6 +32,7 @@ __all__ = [
     "sol_ns",
     "target_facts",
     "tflop_per_s",
+    "usd_per_million_tokens",
 ]
 
 CEILING_LOW = 1.05
@@ -56,6 +57,11 @@ def gb_per_s(count: float, ns: float) -> float:
 def sol_ns(flops: float, bytes_: float, gemm_tflop_per_s: float, memory_gb_per_s: float) -> float:
     """Speed of light in ns: max(FLOPs / GEMM ceiling, bytes / memory ceiling) (Williams et al. 2009, roofline)."""
     return max(flops / gemm_tflop_per_s / 1e3, bytes_ / memory_gb_per_s)
+
+
+def usd_per_million_tokens(usd_per_hour: float, tokens_per_s: float) -> float:
+    """What a million tokens cost at a price of the device's hour: usd/h * 1e6 / (3600 s/h * tokens/s)."""
+    return usd_per_hour * 1e6 / (3600 * tokens_per_s)
 
 
 @dataclass(frozen=True)
@@ -99,12 +105,11 @@ class Metrics:
     warnings: tuple[str, ...]
 
 
-def metrics(run_file: RunFile, measurement: Measurement) -> Metrics | None:
-    """Figures of a measurement in its run; None unless it is `ok`."""
+def metrics(run_file: RunFile, measurement: Measurement, time: Estimate | None = None) -> Metrics | None:
+    """Figures of a measurement in its run (`time`: where it is known already); None unless it is `ok`."""
     if measurement.status != "ok":
         return None
-    time = time_of(measurement)
-    return _Derivation(run_file, measurement, time).metrics
+    return _Derivation(run_file, measurement, time or time_of(measurement)).metrics
 
 
 def ceilings_of(run_file: RunFile, target: str) -> Ceilings:
@@ -129,10 +134,10 @@ def device_name(run_file: RunFile, target: str) -> str | None:
 
 
 def datasheet(run_file: RunFile, target: str) -> hardware.Device | None:
-    """What is published of a target's device; None if nobody in the run could name it, or nothing is known of that name."""
+    """What the maker of a target's device says of it; None of a device that `hardware.toml` has not."""
     # Not every runtime can name its device; another one of the run on the same device may.
     here = device_id(run_file, target)
-    same = [other for other in run_file.run.targets if device_id(run_file, other) == here]
+    same = [other for other in (target, *run_file.run.targets) if device_id(run_file, other) == here]
     names = [device_name(run_file, other) for other in same]
     return next((found for name in names if name and (found := hardware.find(name))), None)
 

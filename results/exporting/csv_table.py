@@ -15,7 +15,8 @@ from results.tidy import tidy_rows
 
 __all__ = ["render"]
 
-FORMULA_BEGINS = ("=", "+", "-", "@", "\t", "\r")
+FORMULA_BEGINS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+"""Excel takes the full-width ones too (OWASP, CSV Injection)."""
 
 
 def render(run_file: RunFile) -> str:

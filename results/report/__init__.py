@@ -1,4 +1,4 @@
-"""The report: one HTML page that needs no network and, but for its two plots, no JavaScript."""
+"""The report: one HTML page that needs no network, and whose tables need no JavaScript."""
 
 from __future__ import annotations
 
@@ -7,15 +7,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from results.compare import compare, targets_side_by_side
-from results.report.answer import answer
-from results.report.facts import chapter
+from results.compare import compare
+from results.report import facts, page, plots, roofline, rows, spread
+from results.report.answer import answer, claims
+from results.report.shown import MOST, ShownRun, fastest_of_each, selected, shown
+from results.report.sides import Contest, contest
 from results.sparsity import sparsity
 from results.store import RunFile
-from results.tables import Table, comparison_table, show_table, sparsity_table, targets_table
+from results.tables import Table, comparison_table, power_table, sparsity_table
 from workloads.case import UserError
 
 __all__ = ["html", "write_report"]
+
+MOST_DRAWN = 1_000
+"""Lines and points in all plots of a page together are as many measurements at most."""
 
 
 def write_report(run_files: Sequence[RunFile], path: str | os.PathLike[str]) -> Path:
@@ -23,11 +28,11 @@ def write_report(run_files: Sequence[RunFile], path: str | os.PathLike[str]) -> 
 
     Raises UserError without runs, if the path cannot be written, or if it holds something else than a page.
     """
-    page, target = html(run_files), Path(path)
+    text, target = html(run_files), Path(path)
     _refuse_other_files(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(page, encoding="utf-8")
+        target.write_text(text, encoding="utf-8")
     except OSError as problem:
         raise UserError(f"cannot write {target.name}: {problem.strerror}; name another file with -o") from problem
     return target
@@ -42,34 +47,90 @@ def _refuse_other_files(target: Path) -> None:
             raise UserError(f"{target.name} exists and is no HTML page: name another file with -o")
 
 
-def html(run_files: Sequence[RunFile]) -> str:
-    """The page as text. Everything from a record is escaped. Raises UserError without runs."""
+def html(
+    run_files: Sequence[RunFile],
+    most: int = MOST,
+    plotly: page.Script | None = None,
+    home: str | None = None,
+    said: str = "",
+) -> str:
+    """The page as text; everything from a record is escaped.
+
+    Of more than `most` measurements a selection. In a site, `plotly` names the script that its pages share, `home` its index,
+    and `said` is what it has to say of the record.
+    Raises UserError without runs.
+    """
     if not run_files:
         raise UserError("a report needs at least one run file: moemark report RUN.jsonl -o report.html")
-    from results.report import plots
-
-    page = _template().render(
-        title="moemark: " + ", ".join(run.stem for run in run_files),
-        answers=[answer(run) for run in run_files],
-        several=len(run_files) > 1,
-        warnings=[run.warning for run in run_files if run.warning],
-        runs=[_sections(run) for run in run_files],
-        comparisons=_comparisons(run_files),
-        latency=plots.latency_json(run_files),
-        roofline=plots.roofline_json(run_files),
-        plotly=plots.script(),
+    chosen = selected(run_files, most)
+    runs = shown(chosen.run_files)
+    figures = _figures(runs)
+    found = contest(runs)
+    scripts = [page.own_script("tables.js"), page.own_script("report.js")]
+    if any(figure.data for figure in figures):
+        scripts.insert(0, plotly or page.plotly())
+    lines = [one for run in runs for one in run.lines]
+    return page.render(
+        "report.html",
+        scripts,
+        free_styles=True,
+        home=home,
+        title="moemark: " + ", ".join(run.name for run in runs),
+        names=[run.name for run in runs],
+        answers=[answer(run) for run in runs],
+        warnings=[text for text in (said, chosen.note, *(run.warning for run in run_files)) if text],
+        **_sides(found),
+        comparisons=_comparisons(chosen.run_files),
+        figures=figures,
+        drawn={figure.name: {"data": figure.data, "layout": figure.layout, "by": figure.by} for figure in figures},
+        flat_table=rows.measurements(lines, len(runs) > 1),
+        evidence=rows.evidence(lines, len(runs) > 1),
+        runs=[_sections(run) for run in runs],
+        several=len(runs) > 1,
+        command=" \\\n  && ".join(facts.command(run.run_file) for run in runs),
+        citation="\n".join(facts.citation(run) for run in run_files),
     )
-    return str(page)
 
 
-def _sections(run_file: RunFile) -> dict[str, Any]:
-    side_by_side, dense = targets_table(targets_side_by_side(run_file)), sparsity_table(sparsity(run_file))
+def _figures(runs: Sequence[ShownRun]) -> list[plots.Figure]:
+    points = fastest_of_each(one for run in runs for one in run.lines)[:MOST_DRAWN]
+    style = plots.Style(points, len(runs) > 1)
+    return [
+        plots.latency(points, style),
+        plots.throughput(points, style),
+        roofline.roofline(runs, points, style),
+        spread.skew(points, style),
+        spread.percentiles(points, style),
+    ]
+
+
+def _sides(found: Contest) -> dict[str, Any]:
+    """What the page says against the first side, and as data against each other one that readers may choose."""
+    bases = [(claims(found, base), found.cells(base)) for base in range(found.bases)] if found.rows else []
+    reasons = dict.fromkeys(cell.reason for _, cells in bases for cell in cells if cell.reason)
+    numbers = {reason: number for number, reason in enumerate(reasons, 1)}
     return {
-        "stem": run_file.stem,
-        "sides": side_by_side if side_by_side.sections else None,
+        "contest": found,
+        "claims": bases[0][0] if bases else [],
+        "cells": bases[0][1] if bases else [],
+        "reasons": numbers,
+        "bases": [
+            {
+                "claims": [[claim.headline, claim.detail, claim.verdict] for claim in said],
+                "cells": [[cell.change, cell.interval, cell.verdict, numbers.get(cell.reason, 0)] for cell in cells],
+            }
+            for said, cells in bases
+        ],
+    }
+
+
+def _sections(run: ShownRun) -> dict[str, Any]:
+    dense, power = sparsity_table(sparsity(run.run_file)), power_table(run.run_file)
+    return {
+        "name": run.name,
         "sparsity": dense if dense.sections else None,
-        "show": show_table(run_file),
-        **chapter(run_file),
+        "power": power if power.sections else None,
+        **facts.chapter(run),
     }
 
 
@@ -82,13 +143,3 @@ def _comparisons(run_files: Sequence[RunFile]) -> list[Table | str]:
         except UserError as problem:
             found.append(str(problem))
     return found
-
-
-def _template() -> Any:
-    import jinja2
-
-    loader = jinja2.FileSystemLoader(Path(__file__).parent)
-    environment = jinja2.Environment(
-        loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
-    )
-    return environment.get_template("page.html")

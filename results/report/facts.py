@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 from results.figures import number
-from results.metrics import ceilings_of, device_id, metrics
+from results.metrics import ceilings_of, device_id
+from results.report.answer import machine_name
+from results.report.shown import ShownRun
 from results.store import RunFile
 
-__all__ = ["chapter", "command"]
+__all__ = ["chapter", "citation", "command"]
 
 WARNINGS = {
     "noisy": "the budget ended before the interval was narrow enough",
@@ -22,18 +25,33 @@ WARNINGS = {
 _FLAGS = {"precision": "--precision", "budget_s": "--budget", "timeout_s": "--timeout"}
 
 
-def chapter(run_file: RunFile) -> dict[str, Any]:
+MOST_FACTS = 400
+DEEPEST = 6
+
+
+def chapter(run: ShownRun) -> dict[str, Any]:
     """Plain data for the template."""
+    run_file = run.run_file
+    facts = list(islice(_flat(run_file.run.environment), MOST_FACTS + 1))
+    if len(facts) > MOST_FACTS:
+        facts[MOST_FACTS:] = [("...", "more in the record")]
     return {
-        "command": command(run_file),
-        "environment": list(_flat(run_file.run.environment)),
-        "failures": [line for line in run_file.measurements if line.status != "ok"],
-        "warned": _warned(run_file),
+        "environment": facts,
+        "failures": [one.line for one in run.lines if one.line.status != "ok"],
+        "warned": _warned(run),
         "ceilings": _ceilings(run_file),
-        "digests": list(zip(run_file.measurements, run_file.digests, strict=True)),
         "header": run_file.run,
         "end": run_file.end,
     }
+
+
+def citation(run_file: RunFile) -> str:
+    """What to cite: which run of what, and the digest by which its record is known."""
+    run = run_file.run
+    about = f"moemark {run.moemark_version} (schema {run.schema_version}, method {run.method_version})"
+    measured = f"{' '.join(run.selection)} on {machine_name(run_file)} by {', '.join(run.targets)}, {run.started_utc}"
+    last = f", last line SHA-256 {run_file.digests[-1]}" if run_file.digests else ""
+    return f"{about}. {measured}. Record {run_file.stem}.jsonl, {len(run_file.measurements)} measurements{last}."
 
 
 def command(run_file: RunFile) -> str:
@@ -56,12 +74,12 @@ def command(run_file: RunFile) -> str:
     return shlex.join(words)
 
 
-def _warned(run_file: RunFile) -> list[tuple[str, str, list[str]]]:
+def _warned(run: ShownRun) -> list[tuple[str, str, list[str]]]:
     """(warning, what it means, the rows that carry it)."""
     found: dict[str, list[str]] = {}
-    for line in run_file.measurements:
-        figures = metrics(run_file, line)
-        for word in figures.warnings if figures else line.warnings:
+    for one in run.lines:
+        line = one.line
+        for word in one.figures.warnings if one.figures else line.warnings:
             found.setdefault(word, []).append(f"{line.case} on {line.target} ({line.implementation})")
     return [(word, WARNINGS.get(word, "no explanation is known to this version"), rows) for word, rows in found.items()]
 
@@ -78,12 +96,17 @@ def _ceilings(run_file: RunFile) -> list[tuple[str, str, str, str]]:
     return rows
 
 
-def _flat(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
-    """Nested facts as `room.name` and text."""
-    if isinstance(value, Mapping):
+def _flat(value: Any, name: str = "", depth: int = 0) -> Iterator[tuple[str, str]]:
+    """Nested facts as `room.name` and text; what is nested deeper than any of ours is left out."""
+    if depth > DEEPEST:
+        yield name, "..."
+    elif isinstance(value, Mapping):
         for key, inner in value.items():
-            yield from _flat(inner, f"{name}.{key}" if name else str(key))
-    elif isinstance(value, list):
+            yield from _flat(inner, f"{name}.{key}" if name else str(key), depth + 1)
+    elif isinstance(value, list) and not any(isinstance(inner, list | Mapping) for inner in value):
         yield name, ", ".join(map(str, value))
+    elif isinstance(value, list):
+        for place, inner in enumerate(value):
+            yield from _flat(inner, f"{name}.{place}", depth + 1)
     else:
         yield name, str(value)

@@ -1,197 +1,189 @@
-"""The two plots: latency over tokens, and the roofline. Plotly draws; its script travels inside the page."""
+"""Times and rates over tokens, as figures that Plotly draws. A figure is plain data: traces, layout, and what it shows.
+
+`meta` of a trace holds its model, or its case where readers choose one: the page's script shows the traces of what is chosen.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from results.compare import fastest
-from results.metrics import Ceilings, Metrics, ceilings_of, device_id, metrics
-from results.record import Measurement
-from results.store import RunFile
-from workloads.case import Case
+from results.report.shown import Shown
 
-__all__ = ["latency_json", "roofline_json", "script"]
+__all__ = ["COLOURS", "DASHES", "Figure", "Style", "figure", "hover", "latency", "plain", "throughput"]
 
-_COLOURS = ("#3b82f6", "#f97316", "#10b981", "#a855f7", "#ef4444", "#14b8a6", "#eab308", "#ec4899")
+COLOURS = ("#3f7de0", "#d9580d", "#0f8a63", "#a855f7", "#dc3d3d", "#0d8795", "#a06a00", "#d6409f")
+"""At least 3:1 against the page, light and dark (WCAG 2.2, 1.4.11)."""
+DASHES = {"fp32": "solid", "bf16": "dash", "fp16": "dot", "tf32": "dashdot"}
 _SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star")
-_DASHES = {"fp32": "solid", "bf16": "dash", "fp16": "dot", "tf32": "dashdot"}
-_HOVER = "<b>%{customdata[0]}</b><br>%{customdata[1]}<extra></extra>"
+HOVER = "<b>%{customdata[0]}</b><br>%{customdata[1]}<extra></extra>"
 
 
 @dataclass(frozen=True)
-class _Point:
-    """The fastest exact implementation of a case on a target."""
+class Figure:
+    """One plot; without traces `empty` says why."""
 
-    run: str
-    case: Case
-    line: Measurement
-    figures: Metrics
-
-
-def script() -> str:
-    """Plotly's own script, as it stands in the installed package."""
-    from plotly.offline import get_plotlyjs
-
-    return str(get_plotlyjs()).replace("</script", "<\\/script")
+    name: str
+    title: str
+    about: str
+    empty: str
+    data: list[dict[str, Any]]
+    layout: dict[str, Any]
+    by: str | None = "model"
+    """What readers choose its traces by; None: all are always shown."""
 
 
-def latency_json(run_files: Sequence[RunFile]) -> str:
-    """Latency over tokens: a line a model × share × target × dtype (× routing), log-log; JSON for a script tag."""
-    points = [point for point in _points(run_files) if point.case.scenario == "latency"]
-    layers = [point for point in points if point.case.workload == "moe-layer"] or points
-    style = _Style(layers, several=len(run_files) > 1)
-    lines: dict[tuple[str, ...], list[_Point]] = {}
-    for point in layers:
-        case = point.case
-        lines.setdefault((point.run, style.model(point), point.line.target, case.dtype, case.routing), []).append(point)
-    traces = [_latency_trace(sorted(line, key=lambda p: p.case.tokens), style) for line in lines.values()]
-    return _json(traces, "own tokens a call", "latency of a call (ms)")
+class Style:
+    """Colour by model, share and target, symbol by target, dash by dtype: the same in all plots of a page."""
 
-
-def roofline_json(run_files: Sequence[RunFile]) -> str:
-    """Useful TFLOP/s over FLOP per compulsory byte, under the ceilings that each device showed; JSON."""
-    points = [point for point in _points(run_files) if point.figures.intensity_flop_per_byte]
-    style = _Style(points, several=len(run_files) > 1)
-    groups: dict[tuple[str, str, str], list[_Point]] = {}
-    for point in points:
-        groups.setdefault((point.run, style.model(point), point.line.target), []).append(point)
-    roofs = [trace for run in run_files for trace in _roofs(run, points, several=len(run_files) > 1)]
-    dots = [_roofline_trace(group, style) for group in groups.values()]
-    return _json(roofs + dots, "FLOP per compulsory byte", "useful TFLOP/s")
-
-
-def _points(run_files: Sequence[RunFile]) -> Iterator[_Point]:
-    for run_file in run_files:
-        groups: dict[tuple[str, str], list[Measurement]] = {}
-        for line in run_file.measurements:
-            groups.setdefault((line.case, line.target), []).append(line)
-        for lines in groups.values():
-            best = fastest(lines)
-            figures = metrics(run_file, best) if best else None
-            if best and figures:
-                yield _Point(run_file.stem, Case.parse(best.case), best, figures)
-
-
-class _Style:
-    """Colour by model and share, symbol by target, dash by dtype: the same in both plots of a page."""
-
-    def __init__(self, points: Sequence[_Point], several: bool) -> None:
-        self._models = list(dict.fromkeys(self.model(point) for point in points))
-        self._targets = list(dict.fromkeys(point.line.target for point in points))
-        self._routings = {m: {p.case.routing for p in points if self.model(p) == m} for m in self._models}
+    def __init__(self, points: Sequence[Shown], several: bool) -> None:
+        self._targets = list(dict.fromkeys(one.line.target for one in points))
+        pairs = dict.fromkeys((self.model(one), one.run, one.line.target) for one in points)
+        # Sorted by model: the colours of one model's targets are neighbours, so they differ.
+        order = list(dict.fromkeys(model for model, _, _ in pairs))
+        self._pairs = {pair: number for number, pair in enumerate(sorted(pairs, key=lambda pair: order.index(pair[0])))}
+        self._routings: dict[str, set[str]] = {}
+        for one in points:
+            self._routings.setdefault(self.model(one), set()).add(one.case.routing)
         self._several = several
 
-    def model(self, point: _Point) -> str:
-        share = f" EP{point.case.ep}" if point.case.ep > 1 else ""
-        return point.case.model + share
+    def model(self, one: Shown) -> str:
+        """Workload, where it is no layer, model and share."""
+        case = one.case
+        workload = (
+            [] if case.workload == "moe-layer" and not case.variants else ["+".join((case.workload, *case.variants))]
+        )
+        return " ".join([*workload, case.model, *([f"EP{case.ep}"] if case.ep > 1 else [])])
 
-    def colour(self, point: _Point) -> str:
-        return _COLOURS[self._models.index(self.model(point)) % len(_COLOURS)]
+    def colour(self, one: Shown) -> str:
+        """Of its model on its target."""
+        return COLOURS[self._pairs[self.model(one), one.run, one.line.target] % len(COLOURS)]
 
-    def symbol(self, point: _Point) -> str:
-        return _SYMBOLS[self._targets.index(point.line.target) % len(_SYMBOLS)]
+    def symbol(self, one: Shown) -> str:
+        """Of its target."""
+        return _SYMBOLS[self._targets.index(one.line.target) % len(_SYMBOLS)]
 
-    def name(self, point: _Point, *more: str) -> str:
-        run = [point.run] if self._several else []
-        return " · ".join([*run, self.model(point), point.line.target, *more])
+    def name(self, one: Shown, *more: str) -> str:
+        """What the legend says."""
+        run = [one.run] if self._several else []
+        return " · ".join([*run, self.model(one), one.line.target, *more])
 
-    def routing(self, point: _Point) -> list[str]:
-        return [point.case.routing] if len(self._routings[self.model(point)]) > 1 else []
+    def routing(self, one: Shown) -> list[str]:
+        """Where the model has several."""
+        return [one.case.routing] if len(self._routings[self.model(one)]) > 1 else []
+
+    def look(self, one: Shown) -> dict[str, Any]:
+        """Line and marker of a trace."""
+        dash = DASHES.get(one.case.dtype, "longdash")
+        return {
+            "line": {"color": self.colour(one), "dash": dash, "width": 2},
+            "marker": {"symbol": self.symbol(one), "size": 8, "color": self.colour(one)},
+        }
 
 
-def _latency_trace(line: Sequence[_Point], style: _Style) -> dict[str, Any]:
-    first, times = line[0], [point.figures.time for point in line]
+def latency(points: Sequence[Shown], style: Style) -> Figure:
+    """Latency over tokens: a line a model × share × target × dtype (× routing), log-log."""
+    chosen = [one for one in points if one.case.scenario == "latency"]
+    traces = [_line(line, style, _times(line)) for line in _lines(chosen, style)]
+    about = (
+        "Fastest exact implementation of each target, with its 95% interval. Both axes are logarithmic; a click on a name "
+        "hides its line."
+    )
+    return figure("latency", "Latency over tokens", about, traces, "own tokens a call", "latency of a call (ms)")
+
+
+def throughput(points: Sequence[Shown], style: Style) -> Figure:
+    """Tokens/s over tokens, of every scenario."""
+    traces = [_line(line, style, _rates(line)) for line in _lines(points, style)]
+    about = "Own tokens over the time of a call, one call at a time (latency) or queued (throughput, sustained)."
+    return figure("throughput", "Throughput over tokens", about, traces, "own tokens a call", "tokens/s")
+
+
+def _lines(points: Iterable[Shown], style: Style) -> list[list[Shown]]:
+    lines: dict[tuple[Any, ...], list[Shown]] = {}
+    for one in points:
+        case = one.case
+        key = (
+            one.run,
+            style.model(one),
+            one.line.target,
+            case.dtype,
+            case.routing,
+            case.scenario,
+            case.seed,
+            case.rank,
+        )
+        lines.setdefault(key, []).append(one)
+    return [sorted(line, key=lambda one: one.case.tokens) for line in lines.values()]
+
+
+def _line(line: Sequence[Shown], style: Style, values: dict[str, Any]) -> dict[str, Any]:
+    first = line[0]
+    scenario = [] if first.case.scenario == "latency" else [first.case.scenario]
     return {
         "type": "scatter",
         "mode": "lines+markers",
-        "name": style.name(first, first.case.dtype, *style.routing(first)),
-        "x": [point.case.tokens for point in line],
-        "y": [time.ns / 1e6 for time in times],
-        "error_y": {
-            "type": "data",
-            "symmetric": False,
-            "array": [min(time.high_ns - time.ns, time.ns) / 1e6 for time in times],
-            "arrayminus": [(time.ns - time.low_ns) / 1e6 for time in times],
-            "thickness": 1,
-        },
-        "line": {"color": style.colour(first), "dash": _DASHES.get(first.case.dtype, "longdash"), "width": 2},
-        "marker": {"symbol": style.symbol(first), "size": 8},
-        "customdata": [_hover(point) for point in line],
-        "hovertemplate": _HOVER,
+        "name": style.name(first, first.case.dtype, *style.routing(first), *scenario),
+        "x": [one.case.tokens for one in line],
+        **style.look(first),
+        **values,
+        "customdata": [hover(one) for one in line],
+        "hovertemplate": HOVER,
+        "meta": {"model": style.model(first)},
     }
 
 
-def _roofline_trace(group: Sequence[_Point], style: _Style) -> dict[str, Any]:
-    return {
-        "type": "scatter",
-        "mode": "markers",
-        "name": style.name(group[0]),
-        "x": [point.figures.intensity_flop_per_byte for point in group],
-        "y": [point.figures.tflop_per_s for point in group],
-        "marker": {"color": style.colour(group[0]), "symbol": style.symbol(group[0]), "size": 9, "opacity": 0.85},
-        "customdata": [_hover(point) for point in group],
-        "hovertemplate": _HOVER,
+def _times(line: Sequence[Shown]) -> dict[str, Any]:
+    times = [one.figures.time for one in line if one.figures]
+    error = {
+        "type": "data",
+        "symmetric": False,
+        "array": [min(time.high_ns - time.ns, time.ns) / 1e6 for time in times],
+        "arrayminus": [(time.ns - time.low_ns) / 1e6 for time in times],
+        "thickness": 1,
     }
+    return {"y": [time.ns / 1e6 for time in times], "error_y": error}
 
 
-def _hover(point: _Point) -> list[str]:
+def _rates(line: Sequence[Shown]) -> dict[str, Any]:
+    return {"y": [one.figures.tokens_per_s if one.figures else None for one in line]}
+
+
+def hover(one: Shown) -> list[str]:
     """Two lines of text. Plotly reads a subset of HTML in hovers, and a record's words must not become any."""
-    figures = point.figures
-    rate = f"{figures.time.ns / 1e6:.4g} ms, {point.line.target}, {point.line.implementation}"
+    figures = one.figures
+    if figures is None:
+        return [plain(one.line.case), ""]
+    rate = f"{figures.time.ns / 1e6:.4g} ms, {one.line.target}, {one.line.implementation}"
     share = f", {100 * figures.roofline_ratio:.0f}% of roofline" if figures.roofline_ratio else ""
-    return [_plain(point.line.case), _plain(rate + share)]
+    return [plain(one.line.case), plain(rate + share)]
 
 
-def _plain(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+def plain(text: str) -> str:
+    """Text that Plotly shows as it is: no tags, no entities, no `%{...}` of templates."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("%{", "%&#123;")
 
 
-def _roofs(run_file: RunFile, points: Sequence[_Point], several: bool) -> Iterator[dict[str, Any]]:
-    reach = [point.figures.intensity_flop_per_byte or 1 for point in points]
-    if not reach:
-        return
-    for device, target in {device_id(run_file, target): target for target in run_file.run.targets}.items():
-        ceilings = ceilings_of(run_file, target)
-        for name in sorted(ceilings.gemm) if ceilings.memory else ():
-            title = " · ".join([*([run_file.stem] if several else []), device, f"ceiling {name}"])
-            yield _roof_trace(ceilings, name, title, (min(reach) / 2, max(reach) * 2))
-
-
-def _roof_trace(ceilings: Ceilings, name: str, title: str, reach: tuple[float, float]) -> dict[str, Any]:
-    gemm, memory = ceilings.gemm[name].rate, ceilings.memory.rate if ceilings.memory else 0.0
-    # GB/s × FLOP/byte = GFLOP/s; the knee is where memory feeds the GEMM just enough.
-    knee = gemm / memory * 1e3
-    low, high = min(reach[0], knee), max(reach[1], 2 * knee)
-    return {
-        "type": "scatter",
-        "mode": "lines",
-        "name": title,
-        "x": [low, knee, high],
-        "y": [low * memory / 1e3, gemm, gemm],
-        "line": {"color": "#888888", "width": 2, "dash": _DASHES.get(name, "longdash")},
-        "hovertemplate": f"{_plain(title)}: {gemm:.3g} TFLOP/s, {memory:.3g} GB/s<extra></extra>",
+def figure(name: str, title: str, about: str, traces: list[dict[str, Any]], x: str, y: str, **more: Any) -> Figure:
+    """A figure with logarithmic axes, unless `more` says otherwise (`xaxis`, `yaxis`, `empty`, `by`)."""
+    axis = {
+        "type": "log",
+        "showgrid": True,
+        "zeroline": False,
+        "exponentformat": "SI",
+        "dtick": "D2",
+        "automargin": True,
     }
-
-
-def _json(traces: list[dict[str, Any]], x: str, y: str) -> str:
-    """A figure as JSON that may stand inside a script tag: no text in it can end the tag."""
-    import plotly.graph_objects as go
-
-    axis = {"type": "log", "showgrid": True, "zeroline": False, "exponentformat": "SI", "dtick": "D2"}
-    figure = go.Figure(
-        data=[{**trace, "name": _plain(trace["name"])} for trace in traces],
-        layout={
-            "template": "none",
-            "xaxis": {**axis, "title": {"text": x}},
-            "yaxis": {**axis, "title": {"text": y}},
-            "legend": {"orientation": "h", "y": -0.22, "yanchor": "top"},
-            "margin": {"l": 70, "r": 20, "t": 20, "b": 60},
-            "paper_bgcolor": "rgba(0,0,0,0)",
-            "plot_bgcolor": "rgba(0,0,0,0)",
-            "hovermode": "closest",
-        },
-    )
-    text = str(figure.to_json())
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026").replace("\u2028", "\\u2028")
+    layout = {
+        "xaxis": {**axis, "title": {"text": x}, **more.get("xaxis", {})},
+        "yaxis": {**axis, "title": {"text": y}, **more.get("yaxis", {})},
+        "legend": {"orientation": "h", "y": -0.2, "yanchor": "top"},
+        "margin": {"l": 64, "r": 16, "t": 16, "b": 56},
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "hovermode": "closest",
+        "showlegend": True,
+    }
+    named = [{**trace, "name": plain(trace["name"])} for trace in traces]
+    return Figure(name, title, about, more.get("empty", "No case has a time."), named, layout, more.get("by", "model"))

@@ -1,19 +1,22 @@
-import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from results import read
-from results.report import html, plots, write_report
-from results.report.answer import answer
-from results.report.facts import command
-from tests.results.conftest import WriteRun, ceilings, failed, measurement, run_header
+from results.report import html, page, plots, roofline, spread, write_report
+from results.report.answer import Answer, answer, claims
+from results.report.facts import citation, command
+from results.report.shown import Shown, fastest_of_each, shown
+from results.report.sides import contest
+from results.store import RunFile
+from tests.results.conftest import WriteRun, ceilings, failed, measurement, run_header, several
+from tests.results.report.hostile import SKEW
 from workloads.case import UserError
 
 FLASH = "moe-layer/deepseek-v4-flash/ep32/t{}/fp32/zipf1.0/latency"
-NASTY = '</script><img src="x" onerror="alert(1)">{{ 7*7 }}'
 
 
 class Page(HTMLParser):
@@ -40,7 +43,16 @@ class Page(HTMLParser):
 @pytest.fixture(autouse=True)
 def _small_script(monkeypatch: pytest.MonkeyPatch) -> None:
     """Five megabytes of Plotly would only slow the parser down."""
-    monkeypatch.setattr(plots, "script", lambda: "/* plotly */")
+    monkeypatch.setattr(page, "plotly", lambda: page.Script("/* plotly */"))
+
+
+def answer_of(run_file: RunFile) -> Answer:
+    return answer(shown([run_file])[0])
+
+
+def points_of(*run_files: RunFile) -> tuple[list[Shown], plots.Style]:
+    points = fastest_of_each(one for run in shown(run_files) for one in run.lines)
+    return points, plots.Style(points, len(run_files) > 1)
 
 
 def test_the_answer_comes_first(write_run: WriteRun) -> None:
@@ -50,22 +62,22 @@ def test_the_answer_comes_first(write_run: WriteRun) -> None:
 
 def test_the_headline_is_the_claimed_models_layer_at_most_tokens(write_run: WriteRun) -> None:
     lines = [measurement(), *(measurement(case=FLASH.format(t)) for t in (1, 64, 16))]
-    found = answer(write_run(*lines))
+    found = answer_of(write_run(*lines))
     assert "EP-32 share of DeepSeek-V4-Flash" in found.work and "64 tokens a call" in found.work
     assert found.label == "compute only, without dispatch and combine"
 
 
 def test_the_machine_is_its_accelerators_else_its_cpu(write_run: WriteRun) -> None:
-    assert answer(write_run(measurement())).machine == "Test CPU, 2 cores"
+    assert answer_of(write_run(measurement())).machine == "Test CPU, 2 cores"
     facts = {"torch:cuda": {"name": "NVIDIA H200"}, "ort:cuda": {"name": "cuda"}}
     header = run_header(list(facts), environment={"machine": {"cpu": "Test CPU"}, "targets": facts})
-    assert answer(write_run(failed(), header=header, name="gpu")).machine == "NVIDIA H200"
+    assert answer_of(write_run(failed(), header=header, name="gpu")).machine == "NVIDIA H200"
 
 
 def test_a_faster_exact_implementation_is_the_headline_not_the_portable_one(write_run: WriteRun) -> None:
     fast = measurement(500_000, implementation="grouped", division="closed")
     cheat = measurement(100_000, implementation="cheap", division="open")
-    (line,) = answer(write_run(measurement(), fast, cheat)).lines
+    (line,) = answer_of(write_run(measurement(), fast, cheat)).rates
     assert line.rate == "32.0k tokens/s" and line.detail.startswith("grouped")
 
 
@@ -75,19 +87,10 @@ def test_a_run_without_a_number_says_so(write_run: WriteRun) -> None:
     assert "fp16 is upcast to fp32" in text
 
 
-def test_nothing_of_a_record_becomes_markup(write_run: WriteRun) -> None:
-    header = run_header(selection=[NASTY], environment={"machine": {"cpu": NASTY}}, targets=["torch:cpu", NASTY])
-    lines = [failed("crashed", NASTY), measurement(target=NASTY, implementation=NASTY, warnings=[NASTY])]
-    page = html([write_run(*lines, header=header, name="run")])
-    found = Page(page)
-    assert not [tag for tag, _ in found.tags if tag == "img"]
-    assert len([tag for tag, _ in found.tags if tag == "script"]) == page.count("</script>") == 2
-    assert "{{ 7*7 }}" in found.text and "onerror" in found.text
-
-
 def test_the_page_loads_nothing(write_run: WriteRun) -> None:
     found = Page(html([write_run(*ceilings(), measurement())]))
-    assert not [attributes for _, attributes in found.tags if {"src", "href"} & set(attributes)]
+    addresses = [a[name] for _, a in found.tags for name in ("src", "href") if name in a]
+    assert all(str(address).startswith("#") for address in addresses)
     policies = [a["content"] for tag, a in found.tags if tag == "meta" and "http-equiv" in a]
     assert policies and str(policies[0]).startswith("default-src 'none'")
 
@@ -102,6 +105,7 @@ def test_a_cut_off_run_is_marked(write_run: WriteRun, tmp_path: Path) -> None:
 def test_two_runs_are_compared(write_run: WriteRun) -> None:
     text = Page(html([write_run(measurement()), write_run(measurement(), name="new")])).text
     assert "new against base" in text and "geometric mean of 1" in text
+    assert "new · torch:cpu and base · torch:cpu are equally fast" in text
 
 
 def test_runs_of_different_work_say_so(write_run: WriteRun) -> None:
@@ -130,26 +134,118 @@ def test_digests_and_environment_are_in_the_page(write_run: WriteRun) -> None:
     assert "Test CPU" in page and measurement().case_digest in page and "d" * 64 in page and run.digests[0] in page
 
 
+def test_the_answer_says_who_is_faster_and_how_sure_that_is(write_run: WriteRun) -> None:
+    run = write_run(several(), several(2e6, target="ort:cpu"))
+    found = contest(shown([run]))
+    (slower,) = claims(found, 0)
+    assert (slower.headline, slower.verdict) == ("ort:cpu is slower than torch:cpu", "slower")
+    assert re.search(r"took (2\.0\d|1\.9\d) times the time \(95% interval: .* to .*\), in the one case", slower.detail)
+    (faster,) = claims(found, 1)
+    assert (faster.headline, faster.verdict) == ("torch:cpu is faster than ort:cpu", "faster")
+
+
+def test_one_process_each_is_never_sure(write_run: WriteRun) -> None:
+    (claim,) = claims(contest(shown([write_run(measurement(), measurement(900_000, target="ort:cpu"))])), 0)
+    assert claim.headline == "Not sure whether ort:cpu or torch:cpu is faster"
+    assert "10% less time" in claim.detail and "Why not sure: one process each" in claim.detail
+
+
+def test_sides_meet_by_their_fastest_exact_implementations(write_run: WriteRun) -> None:
+    fast = measurement(500_000, implementation="grouped", division="closed")
+    cheat = measurement(100_000, implementation="cheap", division="open")
+    found = contest(shown([write_run(measurement(), fast, cheat, measurement(target="ort:cpu"))]))
+    assert [(row.side, row.implementation) for row in found.rows] == [(0, "grouped"), (1, "sorted")]
+    assert [(cell.change, cell.verdict) for cell in found.cells(0)] == [("", "base"), ("+100.0%", "unsure")]
+    assert [(cell.change, cell.verdict) for cell in found.cells(1)] == [("-50.0%", "unsure"), ("", "base")]
+
+
+def test_a_side_without_a_time_says_why(write_run: WriteRun) -> None:
+    run = write_run(
+        measurement(), measurement(target="ort:cpu"), failed(target="torch:npu"), measurement(case=FLASH.format(1))
+    )
+    other = write_run(
+        measurement(), failed(target="ort:cpu"), measurement(case=FLASH.format(1), target="ort:cpu"), name="new"
+    )
+    found = contest(shown([run, other]))
+    cells = dict(zip([(row.case, row.side) for row in found.rows], found.cells(0), strict=True))
+    assert cells[run.measurements[0].case, 3].reason == "unsupported: fp16 is upcast to fp32"
+
+
+def test_two_files_of_one_name_are_told_apart(write_run: WriteRun, tmp_path: Path) -> None:
+    first = write_run(measurement())
+    assert [run.name for run in shown([first, first])] == ["base", "base (2)"]
+
+
+def test_of_many_measurements_whole_cases_are_shown_and_the_page_says_so(write_run: WriteRun) -> None:
+    lines = [
+        measurement(case=FLASH.format(t), target=target) for t in range(1, 41) for target in ("torch:cpu", "ort:cpu")
+    ]
+    found = Page(html([write_run(*lines)], most=20))
+    assert "20 of 80 measurements, one case in 4" in found.text
+    assert sum(tag == "tr" and "data-row" in attributes for tag, attributes in found.tags) == 20
+
+
+def test_every_table_has_a_caption_and_headers_with_a_scope(write_run: WriteRun) -> None:
+    run = write_run(*ceilings(), measurement(), measurement(target="ort:cpu"), failed(case=FLASH.format(1)))
+    tags = Page(html([run, write_run(measurement(), name="new")])).tags
+    assert sum(tag == "caption" for tag, _ in tags) == sum(tag == "table" for tag, _ in tags) > 5
+    assert all("scope" in attributes for tag, attributes in tags if tag == "th")
+
+
 def test_the_plots_hold_every_target_and_the_ceilings(write_run: WriteRun) -> None:
     run = write_run(*ceilings(), measurement(), measurement(target="ort:cpu"), failed(case=FLASH.format(1)))
-    latency, roofline = plots.latency_json([run]), plots.roofline_json([run])
+    points, style = points_of(run)
     layers = ["olmoe-1b-7b · torch:cpu", "olmoe-1b-7b · ort:cpu"]
-    assert [trace["name"] for trace in json.loads(latency)["data"]] == [f"{name} · fp32" for name in layers]
-    assert [trace["name"] for trace in json.loads(roofline)["data"]] == ["cpu · ceiling fp32", *layers]
-    assert not re.search(r"[<>&]", latency + roofline)
+    for figure in (plots.latency(points, style), plots.throughput(points, style)):
+        assert [trace["name"] for trace in figure.data] == [f"{name} · fp32" for name in layers]
+    roofs = roofline.roofline(shown([run]), points, style)
+    assert [trace["name"] for trace in roofs.data] == ["cpu · ceiling fp32", *layers]
 
 
 def test_the_roof_bends_where_memory_just_feeds_the_gemm(write_run: WriteRun) -> None:
     """10 GB/s and 0.1 TFLOP/s meet at 10 FLOP a byte."""
     run = write_run(*ceilings(), measurement())
-    roof = json.loads(plots.roofline_json([run]))["data"][0]
+    roof = roofline.roofline(shown([run]), *points_of(run)).data[0]
     assert (roof["x"][1], roof["y"][1]) == (pytest.approx(10), pytest.approx(0.1))
     assert roof["y"][0] == pytest.approx(roof["x"][0] * 10 / 1000)
 
 
-def test_a_run_without_numbers_has_empty_plots(write_run: WriteRun) -> None:
-    run = write_run(failed())
-    assert '"data":[]' in plots.latency_json([run]) and '"data":[]' in plots.roofline_json([run])
+def test_routings_of_one_shape_are_joined_over_their_skew(write_run: WriteRun) -> None:
+    even = measurement(case=measurement().case.replace("zipf1.0", "balanced"), skew=replace(SKEW, hotspot_ratio=1.0))
+    run = write_run(measurement(2_000_000, skew=SKEW), even, measurement(case=FLASH.format(1), skew=SKEW))
+    (trace,) = spread.skew(*points_of(run)).data
+    assert (trace["x"], trace["y"]) == ([1.0, 2.0], [1.0, 2.0])
+
+
+def test_only_earned_percentiles_are_drawn(write_run: WriteRun) -> None:
+    (trace,) = spread.percentiles(*points_of(write_run(measurement()))).data
+    assert trace["x"] == ["p10", "p25", "p50", "p75", "p90"] and set(trace["y"]) == {1.0}
+
+
+def test_a_plot_without_data_says_why(write_run: WriteRun) -> None:
+    text = Page(html([write_run(failed())])).text
+    assert "No case has a time." in text and "the suite `skew` does that" in text
+
+
+@pytest.mark.parametrize("paper", ["#ffffff", "#121519"])
+@pytest.mark.parametrize("colour", [*plots.COLOURS, roofline._GREY])
+def test_colours_of_plots_are_seen_on_light_and_on_dark_paper(colour: str, paper: str) -> None:
+    """WCAG 2.2, 1.4.11: 3:1."""
+    light = sorted((luminance(one) for one in (colour, paper)), reverse=True)
+    assert (light[0] + 0.05) / (light[1] + 0.05) >= 3
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance (WCAG 2.2)."""
+    parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def test_the_citation_names_version_machine_and_digest(write_run: WriteRun) -> None:
+    run = write_run(measurement())
+    text = citation(run)
+    assert "moemark 0.1.0 (schema 2, method 1)" in text and "Test CPU, 2 cores" in text and run.digests[-1] in text
 
 
 def test_a_report_is_written_and_a_bad_path_named(write_run: WriteRun, tmp_path: Path) -> None:

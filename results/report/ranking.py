@@ -1,0 +1,155 @@
+"""Who is fastest at a case over many records: portable, closed and open apart, each normalised by what its device is.
+
+An entry is a device with a target. Of several runs of one device, target and implementation the median one counts, since the
+best of many is a matter of luck and patience; of its implementations the fastest. Records that are not verified are listed
+apart and never ranked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from results import hardware
+from results.compare import Pair, compare
+from results.metrics import Metrics, datasheet, device_name, usd_per_million_tokens
+from results.report.shown import Shown, ShownRun
+from results.report.sides import as_run
+from results.report.trust import Trust
+from workloads.case import UserError
+
+__all__ = ["DIVISIONS", "Device", "Entry", "Place", "Record", "entries_of", "ranked"]
+
+DIVISIONS = {
+    "closed": ("portable", "closed"),
+    "portable": ("portable",),
+    "open": ("open",),
+}
+"""A ranking and the divisions whose implementations may stand in it: a portable one does exactly the work too."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """One run of the folder, the name of its page, and whether it may be ranked."""
+
+    run: ShownRun
+    page: str
+    trust: Trust
+
+
+@dataclass(frozen=True)
+class Device:
+    """What an entry ran on: the name that its runtime gave, and of a host how many cores it may use."""
+
+    name: str
+    unit: str
+    sheet: hardware.Device | None
+
+    @classmethod
+    def of(cls, run: ShownRun, target: str) -> Device:
+        """The device of a target of a run."""
+        environment = run.run_file.run.environment
+        facts, machine = (_table(environment.get(room)) for room in ("targets", "machine"))
+        unit = str(_table(facts.get(target)).get("unit") or "device")
+        name = device_name(run.run_file, target) or (str(machine.get("cpu") or target) if unit == "host" else target)
+        cores = machine.get("cores_usable") or machine.get("cores_logical")
+        if unit == "host" and cores:
+            name = f"{name}, {cores} cores"
+        return cls(name, unit, datasheet(run.run_file, target))
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One measurement with a time."""
+
+    record: Record
+    shown: Shown
+    device: Device
+    figures: Metrics
+
+    @property
+    def ns(self) -> float:
+        """Time of a call."""
+        return self.figures.time.ns
+
+    @property
+    def tokens_per_joule(self) -> float | None:
+        """Tokens/s per watt as its meter told it, of sustained work only."""
+        energy = self.figures.energy
+        return 1 / energy.joules_per_token if energy and energy.joules_per_token > 0 else None
+
+    @property
+    def tokens_per_s_per_tdp_w(self) -> float | None:
+        """Tokens/s per watt of the datasheet's board limit."""
+        sheet, rate = self.device.sheet, self.figures.tokens_per_s
+        return rate / sheet.tdp_w if sheet and sheet.tdp_w and rate else None
+
+    @property
+    def usd_per_million_tokens(self) -> float | None:
+        """At the price that `hardware.toml` has of the device, with date and source."""
+        sheet, rate = self.device.sheet, self.figures.tokens_per_s
+        price = sheet.price_hint_usd_per_hour if sheet else None
+        return usd_per_million_tokens(price, rate) if price and rate else None
+
+
+@dataclass(frozen=True)
+class Place:
+    """An entry in a ranking; `pair` compares it with the first one, whose own is None."""
+
+    rank: int
+    entry: Entry
+    runs: int
+    """Runs of this device, target and implementation, of which the median one counts."""
+    first: Entry
+
+    @cached_property
+    def pair(self) -> Pair | str | None:
+        """Against the first by `results.compare`, of this pair alone; a text says why it cannot be."""
+        if self.entry is self.first:
+            return None
+        sides = [as_run(one.record.run.name, [one.shown]) for one in (self.first, self.entry)]
+        try:
+            return compare(*sides).pairs[0]
+        except UserError as problem:
+            return str(problem)
+
+
+def entries_of(records: Iterable[Record]) -> list[Entry]:
+    """Every measurement with a time."""
+    found = []
+    for record in records:
+        devices = {target: Device.of(record.run, target) for target in record.run.targets}
+        found += [
+            Entry(record, one, devices[one.line.target], one.figures)
+            for one in record.run.lines
+            if one.figures is not None
+        ]
+    return found
+
+
+def ranked(entries: Iterable[Entry], division: str) -> list[Place]:
+    """The places of one case in one of `DIVISIONS`, fastest first; entries of records that are not verified have none."""
+    fit = [one for one in entries if one.record.trust.verified and one.shown.line.division in DIVISIONS[division]]
+    groups: dict[tuple[str, str, str], list[Entry]] = {}
+    for one in fit:
+        line = one.shown.line
+        groups.setdefault((one.device.name, line.target, line.implementation), []).append(one)
+    best: dict[tuple[str, str], tuple[Entry, int]] = {}
+    for (device, target, _), members in groups.items():
+        middle = _median(members)
+        held = best.get((device, target))
+        if held is None or middle.ns < held[0].ns:
+            best[device, target] = (middle, len(members))
+    order = sorted(best.values(), key=lambda one: one[0].ns)
+    return [Place(number, entry, runs, order[0][0]) for number, (entry, runs) in enumerate(order, 1)]
+
+
+def _median(members: Sequence[Entry]) -> Entry:
+    """The middle one by time; of an even number the slower of the two."""
+    return sorted(members, key=lambda one: one.ns)[len(members) // 2]
+
+
+def _table(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,195 @@
+"""A folder of records as a site: who is ranked, by what, and what is never."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from results.metrics import usd_per_million_tokens
+from results.record import Power, Readings
+from results.report import page
+from results.report.ranking import Record, entries_of, ranked
+from results.report.shown import shown
+from results.report.site import MANIFEST, write_site
+from results.report.trust import Judge, Trust, judged
+from results.store import RunFile
+from tests.results.conftest import WriteRun, failed, measurement, run_header
+from tests.results.report.test_report import Page
+from workloads.case import UserError
+
+SUSTAINED = measurement().case.replace("latency", "sustained")
+
+
+def trusted(_: RunFile) -> Trust:
+    return Trust(True)
+
+
+def all_but(stem: str) -> Judge:
+    return lambda run: Trust(run.stem != stem, "line 7: digest: does not fit")
+
+
+@pytest.fixture(autouse=True)
+def _small_script(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(page, "plotly", lambda: page.Script("/* plotly */"))
+
+
+def gpu(name: str, **changes: Any) -> Any:
+    facts = {"name": name, "unit": "gpu", "device_id": "gpu 0"}
+    return run_header(
+        ["torch:cuda"], environment={"machine": {"cpu": "Test CPU"}, "targets": {"torch:cuda": facts}}, **changes
+    )
+
+
+def records(*run_files: RunFile, judge: Judge = trusted) -> list[Record]:
+    return [Record(run, f"runs/{number}.html", judge(run.run_file)) for number, run in enumerate(shown(run_files))]
+
+
+def places(*run_files: RunFile, division: str = "closed", judge: Judge = trusted) -> list[tuple[int, str, str]]:
+    found = ranked(entries_of(records(*run_files, judge=judge)), division)
+    return [(place.rank, place.entry.device.name, place.entry.shown.line.implementation) for place in found]
+
+
+def test_devices_are_ranked_by_their_fastest_exact_implementation(write_run: WriteRun) -> None:
+    slow = write_run(measurement(), measurement(900_000, implementation="grouped", division="closed"))
+    fast = write_run(measurement(500_000, target="torch:cuda"), header=gpu("NVIDIA H200"), name="gpu")
+    assert places(slow, fast) == [(1, "NVIDIA H200", "sorted"), (2, "Test CPU, 2 cores", "grouped")]
+
+
+def test_portable_closed_and_open_stand_apart(write_run: WriteRun) -> None:
+    lines = [
+        measurement(),
+        measurement(900_000, implementation="grouped", division="closed"),
+        measurement(100_000, implementation="cheap", division="open"),
+    ]
+    run = write_run(*lines)
+    assert [name for *_, name in places(run, division="portable")] == ["sorted"]
+    assert [name for *_, name in places(run, division="closed")] == ["grouped"]
+    assert [name for *_, name in places(run, division="open")] == ["cheap"]
+
+
+def test_of_several_runs_of_a_device_the_median_counts(write_run: WriteRun) -> None:
+    runs = [write_run(measurement(ns), name=f"run{ns}") for ns in (3_000_000, 1_000_000, 2_000_000)]
+    (place,) = ranked(entries_of(records(*runs)), "closed")
+    assert (place.entry.ns, place.runs) == (2_000_000, 3)
+
+
+def test_what_is_not_verified_is_never_ranked(write_run: WriteRun) -> None:
+    run, liar = write_run(measurement()), write_run(measurement(1_000, target="ort:cpu"), name="liar")
+    assert [rank for rank, *_ in places(run, liar, judge=all_but("liar"))] == [1]
+    assert places(run, liar, judge=lambda _: Trust(False, "no")) == []
+
+
+def test_hosts_with_other_numbers_of_cores_are_other_devices(write_run: WriteRun) -> None:
+    machine = {"cpu": "Test CPU", "cores_usable": 64}
+    facts = {"torch:cpu": {"name": "Test CPU", "unit": "host", "device_id": "cpu"}}
+    large = write_run(
+        measurement(1000), header=run_header(environment={"machine": machine, "targets": facts}), name="large"
+    )
+    assert {name for _, name, _ in places(write_run(measurement()), large)} == {
+        "Test CPU, 2 cores",
+        "Test CPU, 64 cores",
+    }
+
+
+def test_watts_and_dollars_are_those_of_record_and_datasheet_or_absent(write_run: WriteRun) -> None:
+    """16 tokens a 1 ms call; 200 W over 100 s are 80 tokens/J. H200: 700 W and 3.5 $ an hour by `hardware.toml`."""
+    readings = Readings(at_ns=[0, 100 * 10**9], power_w=[200.0, 200.0])
+    power = Power(source="nvml", scope="gpu", idle=readings, loaded=readings)
+    windows: dict[str, Any] = {"samples_ns": [10**9] * 70, "slots": None, "calls_per_sample": 1000}
+    line = measurement(case=SUSTAINED, target="torch:cuda", power=power, **windows)
+    known = write_run(line, header=gpu("NVIDIA H200"), name="known")
+    (entry,) = entries_of(records(known))
+    assert entry.tokens_per_joule == pytest.approx(80)
+    assert entry.tokens_per_s_per_tdp_w == pytest.approx(16_000 / 700)
+    assert entry.usd_per_million_tokens == pytest.approx(3.5e6 / 3600 / 16_000) == usd_per_million_tokens(3.5, 16_000)
+    (unknown,) = entries_of(records(write_run(measurement())))
+    assert (unknown.tokens_per_joule, unknown.tokens_per_s_per_tdp_w, unknown.usd_per_million_tokens) == (
+        None,
+        None,
+        None,
+    )
+
+
+@pytest.fixture
+def site(write_run: WriteRun, tmp_path: Path) -> Path:
+    write_run(measurement(), measurement(900_000, implementation="grouped", division="closed"))
+    write_run(measurement(500_000, target="torch:cuda"), header=gpu("NVIDIA H200"), name="gpu")
+    write_run(measurement(1_000), failed(target="ort:cpu"), name="liar")
+    (tmp_path / "notes.jsonl").write_text("no record")
+    (tmp_path / "again.jsonl").write_bytes((tmp_path / "base.jsonl").read_bytes())
+    return write_site(tmp_path, tmp_path / "site", judge=all_but("liar")).parent
+
+
+def test_a_site_has_an_index_and_a_page_for_every_run_case_and_device(site: Path) -> None:
+    names = sorted(str(path.relative_to(site)) for path in site.rglob("*") if path.is_file())
+    rooms = [name.split("/")[0] for name in names if "/" in name]
+    assert (rooms.count("runs"), rooms.count("cases"), rooms.count("devices")) == (3, 1, 2)
+    assert {name for name in names if "/" not in name} == {"index.html", "plotly.min.js", MANIFEST}
+
+
+def test_every_link_of_a_site_leads_to_a_page_of_it(site: Path) -> None:
+    links = [
+        (path, str(attributes["href"]))
+        for path in site.rglob("*.html")
+        for tag, attributes in Page(path.read_text()).tags
+        if tag == "a"
+    ]
+    beside = [(path, link) for path, link in links if not link.startswith("#")]
+    assert len(beside) > 10
+    assert all((path.parent / link).resolve().is_file() for path, link in beside)
+
+
+def test_the_index_lists_the_unverified_apart_with_the_reason(site: Path) -> None:
+    text = Page((site / "index.html").read_text()).text
+    assert "from 3 records, 2 of them verified" in text
+    apart = text[text.index("Not ranked") :]
+    assert "liar" in apart and "line 7: digest: does not fit" in apart
+    assert "the same record as again" in apart and "notes.jsonl" in apart
+
+
+def test_a_case_page_ranks_and_keeps_the_unverified_apart(site: Path) -> None:
+    (path,) = (site / "cases").iterdir()
+    text = Page(path.read_text()).text
+    assert text.index("NVIDIA H200") < text.index("Test CPU, 2 cores") < text.index("Records that are not verified")
+    assert "liar" not in text[: text.index("Not ranked")] and "liar" in text
+    assert "3.5 $ an hour" in text
+
+
+def test_pages_of_a_site_share_one_script_and_load_nothing_else(site: Path) -> None:
+    for path in site.rglob("*.html"):
+        sources = [attributes.get("src") for tag, attributes in Page(path.read_text()).tags if tag == "script"]
+        assert set(sources) <= {None, "../plotly.min.js"}
+        policy = re.search(r"style-src ([^;]*);", path.read_text())
+        assert policy and ("unsafe" in policy[1]) == (path.parent.name == "runs")
+
+
+def test_writing_it_again_removes_only_pages_of_ours(site: Path, tmp_path: Path) -> None:
+    (site / "cases" / "mine.txt").write_text("keep")
+    manifest = json.loads((site / MANIFEST).read_text())
+    (site / MANIFEST).write_text(json.dumps({"pages": [*manifest["pages"], "../base.jsonl", "runs/../../base.jsonl"]}))
+    (tmp_path / "gpu.jsonl").unlink()
+    write_site(tmp_path, site, judge=trusted)
+    assert (tmp_path / "base.jsonl").is_file() and (site / "cases" / "mine.txt").is_file()
+    assert len(list((site / "runs").iterdir())) == 2 and len(list((site / "devices").iterdir())) == 1
+
+
+def test_a_folder_of_something_else_is_not_written_into(write_run: WriteRun, tmp_path: Path) -> None:
+    write_run(measurement())
+    with pytest.raises(UserError, match="holds something else than a site: name another folder with -o"):
+        write_site(tmp_path, tmp_path)
+    with pytest.raises(UserError, match="is a file"):
+        write_site(tmp_path, tmp_path / "base.jsonl")
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(UserError, match="holds no run file"):
+        write_site(empty, tmp_path / "site")
+
+
+def test_a_record_that_nothing_verified_is_not_verified(write_run: WriteRun) -> None:
+    """The planted one has no right digests of its case, so that a verifier finds something too."""
+    found = judged(write_run(measurement()))
+    assert not found.verified and found.reason
