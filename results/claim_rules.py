@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from results.claims import Answer, Claim, Finding, Row, row_of
+from results.claims import Answer, Claim, Finding
 from results.figures import interval, number, percent
 from results.hardware import Device
 from results.matching import fastest
 from results.metrics import datasheet, device_name
+from results.places import Row, row_of
 from results.prices import list_prices
 from results.record import Measurement
 from results.sparsity import Sparsity, sparsity

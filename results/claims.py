@@ -15,10 +15,10 @@ from typing import Any
 
 import msgspec
 
-from results.record import Measurement
+from results.places import Row
 from results.store import RunFile
 
-__all__ = ["Answer", "Claim", "Fact", "Finding", "Row", "answers", "claim_rows", "claims", "claims_text", "row_of"]
+__all__ = ["Answer", "Claim", "Fact", "Finding", "answers", "claim_rows", "claims", "claims_text"]
 
 _FILE = Path(__file__).resolve().parent.parent / "seeds" / "claims.toml"
 WIDTH = 120
@@ -47,18 +47,6 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     claim: tuple[Claim, ...]
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of a record."""
-
-    run: str
-    line: int
-    """Line number in the run file, from 1."""
-    case: str
-    target: str
-    implementation: str
 
 
 @dataclass(frozen=True)
@@ -95,13 +83,6 @@ def answers(runs: Sequence[RunFile]) -> list[Answer]:
     from results.claim_rules import RULES
 
     return [RULES[claim.rule](claim, runs) for claim in claims()]
-
-
-def row_of(run_file: RunFile, measurement: Measurement) -> Row:
-    """Where a measurement of a run stands."""
-    place = next(i for i, line in enumerate(run_file.measurements) if line is measurement)
-    line = run_file.places[place]
-    return Row(run_file.stem, line, measurement.case, measurement.target, measurement.implementation)
 
 
 def claim_rows(found: Sequence[Answer]) -> list[dict[str, Any]]:

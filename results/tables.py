@@ -6,7 +6,7 @@ A case id is as wide as half a terminal, so a table has one section a case and t
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TypeVar
 
 from results.compare import Comparison, Entry, Pair, SideBySide
@@ -15,6 +15,7 @@ from results.energy import energy_of, why_no_energy
 from results.figures import change, interval, number, percent, plain_rate, time_text
 from results.gate import Gate
 from results.metrics import metrics
+from results.notes import Notes as _Notes
 from results.origins import origin
 from results.record import Measurement
 from results.sparsity import Sparsity
@@ -189,20 +190,6 @@ def _grouped(pairs: Iterable[tuple[str, _Row]]) -> dict[str, list[_Row]]:
     for heading, row in pairs:
         groups.setdefault(heading, []).append(row)
     return groups
-
-
-@dataclass
-class _Notes:
-    """Long texts under a table, each once."""
-
-    numbers: dict[str, int] = field(default_factory=dict)
-
-    def mark(self, text: str) -> str:
-        return f"[{self.numbers.setdefault(text, len(self.numbers) + 1)}]"
-
-    @property
-    def texts(self) -> tuple[str, ...]:
-        return tuple(self.numbers)
 
 
 def _text(name: str) -> Column:
