@@ -12,7 +12,7 @@ from benchmarks.end_to_end.sizes import MODEL, Size
 from benchmarks.end_to_end.turns import Samples
 from harness.environment import environment, moemark_version
 from results.projection.whole import Ask, Projection, project
-from results.record import METHOD_VERSION, SCHEMA_VERSION, Ceiling, Check, Cost, End, Measurement, Run, Skew
+from results.record import METHOD_VERSION, SCHEMA_VERSION, Ceiling, Check, Cost, End, Line, Measurement, Run, Skew
 from results.statistics import Estimate, estimate
 from results.store import Writer, read
 from workloads.problem import Problem
@@ -64,7 +64,8 @@ def write_record(
         environment=environment() | {"targets": {target: dict(about)}},
     )
     with Writer(path, force=True) as writer:
-        for line in (header, *ceilings, *(_measurement(target, *one) for one in parts.values())):
+        lines: list[Line] = [header, *ceilings, *(_measurement(target, *one) for one in parts.values())]
+        for line in lines:
             writer.append(line)
         writer.append(End(lines=writer.lines, ended_utc=now))
     return read(path)

@@ -72,8 +72,10 @@ def scale(runs: Sequence[RunFile], target: str, ask: Ask, groups: ClusterAsk) ->
     about, times = model(ask.model), Times(runs, target)
     if not about.moe_layers:
         raise UserError(f"{about.id} is a dense model and has no experts to share")
-    if any(not 1 <= count <= MOST_DEVICES for count in groups.devices) or not groups.devices:
+    if any(not 1 <= count <= MOST_DEVICES for count in groups.devices):
         raise UserError(f"--devices takes group sizes from 1 to {MOST_DEVICES:,}")
+    if min(groups.node, groups.draws, groups.near_gbs or 1, groups.far_gbs or 1) <= 0:
+        raise UserError("--node, --draws, --near-gbs and --far-gbs must be above 0")
     dtype, routing = chosen(times, ask)
     tokens = ask.batch if ask.phase == "decode" else ask.context
     work = Pass(about, ask.phase, tokens, ask.context if ask.phase == "decode" else 0, 1, dtype, routing)

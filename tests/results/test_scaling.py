@@ -6,7 +6,8 @@ import msgspec
 import numpy as np
 import pytest
 
-from results.scaling import MOST_ASSIGNMENTS, Fabric, Layer, Point, simulate
+from results import scaling
+from results.scaling import Fabric, Layer, Point, simulate
 from workloads.models import model
 
 OLMOE = model("olmoe-1b-7b")
@@ -54,8 +55,9 @@ def test_the_same_seed_draws_the_same_group() -> None:
     assert group(8, "zipf1.0") == group(8, "zipf1.0")
 
 
-def test_larger_draws_are_sampled_and_say_so() -> None:
-    tokens = 2 * MOST_ASSIGNMENTS // 8
+def test_larger_draws_are_sampled_and_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scaling, "MOST_ASSIGNMENTS", 8000)
+    tokens = 2 * 1000
     point = group(1, "uniform", tokens=tokens)
     assert point.sampled == 0.5 and group(1).sampled == 1.0
     assert point.compute.mean == pytest.approx(500 + 3 * 8 * tokens + 100 * 64)
