@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: bench test test-all lint format clean golden campaign
+.PHONY: bench test test-all lint format clean golden campaign fuzz
 .DELETE_ON_ERROR:
 
 # A venv made from a venv sees the base interpreter's packages, not the venv's: those come by a .pth file.
@@ -56,7 +56,12 @@ format: $(STAMP)
 # The long forms: how well decisions hold here, beside other tools. Resumable; over an hour on a quiet machine.
 campaign: $(STAMP)
 	$(PIP) install --quiet -c constraints.txt pyperf
+	$(BIN)/python -m benchmarks.fuzz
 	$(BIN)/python -m benchmarks.campaign
+
+# 200,000 hostile records read, shown, compared, exported and verified: about ten minutes.
+fuzz: $(STAMP)
+	$(BIN)/python -m benchmarks.fuzz
 
 golden: $(STAMP)
 	$(BIN)/python -m seeds.golden.pin
