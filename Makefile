@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: bench test test-all lint format clean golden campaign browser wheelhouse
+.PHONY: bench test test-all lint format clean golden campaign browser fuzz wheelhouse
 .DELETE_ON_ERROR:
 
 ifneq ($(WHEELHOUSE),)
@@ -75,7 +75,12 @@ format: $(STAMP)
 # The long forms: how well decisions hold here, beside other tools. Resumable; over an hour on a quiet machine.
 campaign: $(STAMP)
 	$(PIP) install --quiet -c constraints.txt pyperf
+	$(BIN)/python -m benchmarks.fuzz
 	$(BIN)/python -m benchmarks.campaign
+
+# 200,000 hostile records read, shown, compared, exported and verified: about ten minutes.
+fuzz: $(STAMP)
+	$(BIN)/python -m benchmarks.fuzz
 
 # For this Python's version, and any glibc from 2.28 on. setuptools is what an editable install builds with.
 wheelhouse:

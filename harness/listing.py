@@ -116,6 +116,12 @@ def _implementations() -> list[dict[str, Any]]:
     ]
 
 
+def _published() -> list[dict[str, Any]]:
+    from results.published import published_rows
+
+    return published_rows()
+
+
 LISTINGS = {
     "models": Listing(
         _models, ("model", "hidden", "experts", "top-k", "width", "shared", "layers", "total B", "active B")
@@ -124,4 +130,5 @@ LISTINGS = {
     "workloads": Listing(_workloads, ("workload", "version", "runtimes", "about")),
     "targets": Listing(_targets, ("kind", "own", "class")),
     "implementations": Listing(_implementations, ("workload", "runtime", "implementation", "division")),
+    "published": Listing(_published, ("model", "device", "phase", "dtype", "metric", "value", "unit", "source")),
 }

@@ -28,5 +28,5 @@ class Row:
 def row_of(run_file: RunFile, measurement: Measurement) -> Row:
     """Where a measurement of a run stands."""
     place = next(i for i, line in enumerate(run_file.measurements) if line is measurement)
-    line = run_file.places[place]
+    line = run_file.places["measurement"][place]
     return Row(run_file.stem, line, measurement.case, measurement.target, measurement.implementation)

@@ -19,6 +19,7 @@ READERS = {
     "printing",
     "listing",
     "filtering",
+    "showing",
     "duel",
     "duelling",
     "pytest_plugin",

@@ -82,6 +82,8 @@ class Workload(Protocol):
     def problem(self, case: Case) -> Any:
         """The pinned problem of a case (`workloads.problem.Problem`): weights, ring of inputs, cost, reference."""
 
+    # Optional: `counts(case) -> workloads.problem.Counts`, cost and skew without the inputs, so that records are verified fast.
+
 
 def _plain_only(case: Case, facts: TargetFacts) -> str | None:
     return "it multiplies unquantised weights only" if case.dtype.startswith("w-") else None

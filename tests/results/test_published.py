@@ -1,48 +1,58 @@
-"""The published data hang together: every check and every link's share is of a row that is there."""
+"""Numbers of others: each has a source, and stands beside ours only where the work is the same."""
 
-import csv
-import tomllib
-from pathlib import Path
+from __future__ import annotations
 
-from results.hardware import devices
-from results.prices import device_prices, list_prices
-from results.projection.links import reached
+import pytest
+
+from results import hardware
+from results.published import comparable, published
+from results.tables import published_table
+from results.tidy import tidy_rows
+from tests.results.conftest import WriteRun, failed, measurement, run_header
+from workloads.case import Case
 from workloads.models import models
+from workloads.registry import workload_of
 
-FOLDER = Path(__file__).resolve().parents[2] / "results" / "published"
-ROWS = {row["id"]: row for row in csv.DictReader((FOLDER / "published.csv").open(encoding="utf-8", newline=""))}
-CHECKS = tomllib.loads((FOLDER / "checks.toml").read_text(encoding="utf-8"))
-DEVICES = {device.id: device for device in devices()}
+EXPERTS = "experts/qwen3-30b-a3b/ep1/t16/bf16/balanced/latency"
 
 
-def test_every_check_is_of_a_published_row_and_says_why_it_differs() -> None:
-    found = [check for kind in ("cluster", "kernel", "gemm") for check in CHECKS[kind]]
-    assert len(found) >= 8
-    for check in found:
-        assert check["id"] in ROWS and check["device"] in DEVICES and check["why"], check["id"]
-        assert check.get("model", "olmoe-1b-7b") in models()
+def test_every_figure_has_a_source_a_unit_and_conditions() -> None:
+    assert len(published()) == 117 + 1148
+    assert all(one.source and one.unit and one.conditions and one.date and one.value >= 0 for one in published())
+    assert len({one.id for one in published()}) == len(published())
 
 
-def test_a_rate_a_device_is_the_published_one_in_its_own_unit() -> None:
-    for check in CHECKS["cluster"]:
-        published = float(ROWS[check["id"]]["value"])
-        per_node = "node" in ROWS[check["id"]]["unit"]
-        wanted = published / 8 if per_node else published
-        assert check["rate"] == wanted or "not computed" in check["rate_how"], check["id"]
+def test_a_figure_of_a_case_names_one_that_there_is() -> None:
+    cases = {one.case for one in published() if one.case}
+    assert len(cases) > 90
+    for text in cases:
+        case = Case.parse(text)
+        assert case.model in models()
+        assert workload_of(case.workload).unsupported(case) is None, text
 
 
-def test_what_kernels_reached_of_a_link_is_their_row_over_the_datasheet() -> None:
-    for one in reached():
-        row, peak = ROWS[one.id], DEVICES[one.device].interconnect_gbs
-        assert peak
-        shown = float(one.how.split()[0])
-        assert str(shown).removesuffix(".0") in row["value"] + row["conditions"], one.id
-        own = 7 / 8 if "7/8" in one.how else 1.0
-        assert abs(one.share - shown / peak * own) < 0.005, one.id
+def test_devices_with_an_id_are_in_our_datasheets() -> None:
+    ids = {device.id for device in hardware.devices()}
+    assert {one.device for one in published() if one.case} <= ids
 
 
-def test_prices_are_of_known_devices_with_dates_and_sources() -> None:
-    for device in DEVICES:
-        for price in device_prices(device):
-            assert price.low <= price.high and price.date and price.source
-    assert all(price.since and price.source for price in list_prices().values())
+def test_a_latency_is_shown_beside_the_same_case_of_the_same_device_first(write_run: WriteRun) -> None:
+    devices = {"torch:cuda:0": {"name": "NVIDIA H200", "unit": "gpu", "device_id": "cuda:0"}}
+    header = run_header(targets=("torch:cuda:0",), environment={"targets": devices})
+    ours = measurement(610_420, case=EXPERTS, target="torch:cuda:0")
+    run = write_run(
+        ours, failed(case=EXPERTS, target="torch:cuda:0"), measurement(target="torch:cuda:0"), header=header
+    )
+    found = comparable(tidy_rows(run))
+    assert {one.row["case"] for one in found} == {EXPERTS}
+    assert [one.same_device for one in found] == sorted([one.same_device for one in found], reverse=True)
+    assert found[0].figure.device == "nvidia-h200" and found[0].figure.ns == 305_210
+    assert found[0].ratio == pytest.approx(2.0)
+    table = published_table(found)
+    assert table.sections[0].rows[0][1:5] == ("610 µs", "305 µs", "2.00", "the same device [1]")
+    assert "vllm 0.24.0" in table.notes[0] and "aiconfigurator" in table.notes[0]
+
+
+def test_without_the_same_work_there_is_nothing_beside(write_run: WriteRun) -> None:
+    table = published_table(comparable(tidy_rows(write_run(measurement()))))
+    assert table.sections == () and "no figure of these cases" in table.title
