@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from results.store import RunFile
+from results.verify import verify
 
 __all__ = ["Judge", "Trust", "judged"]
 
@@ -24,12 +23,11 @@ Judge = Callable[[RunFile], Trust]
 
 
 def judged(run_file: RunFile) -> Trust:
-    """The judgement of `results.verify`; where this version has none, no record is verified."""
-    if importlib.util.find_spec("results.verify") is None:
-        return Trust(False, "not verified: this version of moemark cannot verify records")
-    findings = importlib.import_module("results.verify").verify(run_file)
-    grave = [one for one in findings if one.severity != "note"]
-    if not grave:
+    """The judgement of `results.verify`."""
+    findings = verify(run_file)
+    if not findings:
         return Trust(True)
-    more = f" (and {len(grave) - 1} more findings)" if len(grave) > 1 else ""
-    return Trust(False, f"line {grave[0].line}: {grave[0].rule}: {grave[0].evidence}{more}")
+    first = findings[0]
+    where = "" if first.line is None else f"line {first.line}: "
+    more = f" (and {len(findings) - 1} more findings)" if len(findings) > 1 else ""
+    return Trust(False, f"{where}{first.rule}: {first.evidence}{more}")
