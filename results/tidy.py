@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import statistics
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from results.energy import Energy
 from results.metrics import Metrics, device_name, metrics
-from results.record import Measurement
+from results.record import Measurement, Ranks
 from results.statistics import Series, percentile, slot_spread
 from results.store import RunFile, read
 from workloads.case import Case
@@ -30,6 +31,8 @@ _FIGURES = (
     "ceiling_target",
     "mfu_ratio",
     "mbu_ratio",
+    "algbw_gb_per_s",
+    "busbw_gb_per_s",
 )
 _RECORDED = (
     "implementation",
@@ -83,6 +86,7 @@ def _row(run_file: RunFile, measurement: Measurement, digest: str) -> dict[str, 
         **_energy(figures.energy if figures else None),
         **{name: getattr(measurement, name) for name in _OBSERVED},
         **_parts(measurement),
+        **_ranks(measurement.ranks),
         "case_digest": measurement.case_digest,
         "input_digest": measurement.input_digest,
         "line_sha256": digest,
@@ -125,6 +129,14 @@ def _energy(found: Energy | None) -> dict[str, Any]:
     names = ("joules_per_token", "joules_per_token_above_idle", "mean_w", "idle_w", "readings_per_s")
     figures = {name: getattr(found, name) if found else None for name in names}
     return figures | {"power_scope": found.scope if found else None}
+
+
+def _ranks(found: Ranks | None) -> dict[str, Any]:
+    """Of a collective workload: who took part; lists are by rank."""
+    plain = ("backend", "hosts", "shared_cpu", "rows", "assignments", "cpu_ns")
+    figures = {f"ranks_{name}": getattr(found, name) if found else None for name in plain}
+    medians = [statistics.median(own) for own in found.samples_ns] if found else None
+    return {"ranks": found.count if found else None, **figures, "ranks_p50_ns": medians}
 
 
 def _parts(measurement: Measurement) -> dict[str, Any]:

@@ -35,7 +35,16 @@ from workloads.routing import (
 )
 from workloads.rules import rule_of
 
-__all__ = ["HASH", "RoutedInputs", "Slot", "drawn_weights", "group_of", "routed_inputs", "unsupported_routing"]
+__all__ = [
+    "HASH",
+    "RoutedInputs",
+    "Slot",
+    "drawn_weights",
+    "group_of",
+    "group_skew",
+    "routed_inputs",
+    "unsupported_routing",
+]
 
 
 @dataclass(frozen=True)
@@ -140,7 +149,7 @@ def _routed_inputs(case: Case, model: Model, with_rows: bool, behind: Gate | Non
     slots = [maker.slot(number, with_rows) for number in range(SLOTS)]
     local = plan[plan // (model.num_experts // case.ep) == rank]
     rows = int((plan // (model.num_experts // case.ep) == rank).any(axis=1).sum())
-    skew = _skew(plan, group, case) | {"distinct_experts": len(np.unique(local))}
+    skew = group_skew(plan, group, case) | {"distinct_experts": len(np.unique(local))}
     return RoutedInputs(gate, plan, table, slots, rows, len(local), len(np.unique(local)), skew)
 
 
@@ -151,7 +160,8 @@ def _measured_rank(plan: np.ndarray, experts: int, case: Case) -> int:
     return int(order[0] if case.rank == "max" else order[case.ep // 2])
 
 
-def _skew(plan: np.ndarray, group: Group, case: Case) -> dict[str, Any]:
+def group_skew(plan: np.ndarray, group: Group, case: Case) -> dict[str, Any]:
+    """Load statistics of a group's plan [T * ep, k], and what uniform routing of as many tokens gives."""
     found = load_statistics(plan, group.real, case.ep)
     expert, rank = uniform_statistics(group, len(plan), case.ep)
     return {**found.__dict__, "uniform_hotspot_ratio": expert, "uniform_rank_hotspot_ratio": rank}
