@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import statistics
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from results.energy import Energy
 from results.metrics import Metrics, device_name, metrics_of
-from results.record import Measurement
+from results.record import Measurement, Ranks
 from results.statistics import Series, percentile, slot_spread
 from results.store import RunFile, read
 from workloads.case import Case, parsed
@@ -30,6 +31,8 @@ _FIGURES = (
     "ceiling_target",
     "mfu_ratio",
     "mbu_ratio",
+    "algbw_gb_per_s",
+    "busbw_gb_per_s",
 )
 _ABOUT = (
     "implementation",
@@ -120,6 +123,7 @@ def _recorded(run_file: RunFile, measurement: Measurement, digest: str) -> dict[
         **{name: getattr(measurement, name) for name in (*_ABOUT, *_OBSERVED)},
         "samples": len(measurement.samples_ns),
         **_parts(measurement),
+        **_ranks(measurement.ranks),
         "case_digest": measurement.case_digest,
         "input_digest": measurement.input_digest,
         "line_sha256": digest,
@@ -167,6 +171,14 @@ def _segments(case: Case) -> dict[str, Any]:
 def _energy(found: Energy | None) -> dict[str, Any]:
     figures = {name: getattr(found, name) if found else None for name in _ENERGY}
     return figures | {"power_scope": found.scope if found else None}
+
+
+def _ranks(found: Ranks | None) -> dict[str, Any]:
+    """Of a collective workload: who took part; lists are by rank."""
+    plain = ("backend", "hosts", "shared_cpu", "rows", "assignments", "cpu_ns")
+    figures = {f"ranks_{name}": getattr(found, name) if found else None for name in plain}
+    medians = [statistics.median(own) for own in found.samples_ns] if found else None
+    return {"ranks": found.count if found else None, **figures, "ranks_p50_ns": medians}
 
 
 def _parts(measurement: Measurement) -> dict[str, Any]:
