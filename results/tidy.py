@@ -71,13 +71,19 @@ _PARTS = (
     "check_tolerance",
     "check_gain",
 )
+_RANKS = (
+    *("ranks", "ranks_backend", "ranks_hosts", "ranks_shared_cpu", "ranks_rows", "ranks_assignments", "ranks_cpu_ns"),
+    "ranks_p50_ns",
+)
 _LAST = ("case_digest", "input_digest", "line_sha256")
-RECORDED = frozenset(("run", "case", *_SEGMENTS, "target", "device", *_ABOUT, "samples", *_OBSERVED, *_PARTS, *_LAST))
+RECORDED = frozenset(
+    ("run", "case", *_SEGMENTS, "target", "device", *_ABOUT, "samples", *_OBSERVED, *_PARTS, *_RANKS, *_LAST)
+)
 """Columns that need no statistics."""
 PERCENTILE_COLUMNS = frozenset((*_PERCENTILES, "slot_spread_ratio"))
 COLUMNS = (
     *("run", "case", *_SEGMENTS, "target", "device", *_ABOUT, "warnings", "samples", *_TIMES, *_PERCENTILES),
-    *(*_FIGURES, *_ENERGY, "power_scope", *_OBSERVED, *_PARTS, *_LAST),
+    *(*_FIGURES, *_ENERGY, "power_scope", *_OBSERVED, *_PARTS, *_RANKS, *_LAST),
 )
 """All columns, in their order."""
 
