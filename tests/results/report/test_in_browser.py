@@ -202,10 +202,7 @@ def test_the_keyboard_reaches_everything_and_one_sees_where_it_is(browser: Any, 
     assert column(browser, "tokens") == sorted(column(browser, "tokens"), key=int)
 
 
-NARROW = pytest.param(320, marks=pytest.mark.xfail(reason="the page is still wider than the narrowest phones"))
-
-
-@pytest.mark.parametrize("width", [NARROW, 1280])
+@pytest.mark.parametrize("width", [320, 1280])
 def test_the_page_fits_its_window(browser: Any, folder: Path, width: int) -> None:
     open_page(browser, folder / "report.html", width=width)
     scroll_through(browser)
