@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import exp, log
 
@@ -13,7 +13,7 @@ from results.pairs import centre_of
 from results.statistics import Ratio
 from results.student import t_quantile
 
-__all__ = ["Outcome", "contest", "fastest"]
+__all__ = ["Outcome", "contest", "fastest", "ratio_of"]
 
 Call = Callable[[int], object]
 """Does the work on the inputs of a slot."""
@@ -74,11 +74,16 @@ def contest(first: Call, second: Call, seed: int = 0) -> Outcome:
         position += calls
         if time.perf_counter() - began > MOST_S and len(logs) >= BATCHES:
             break
-    centre = centre_of(logs)
-    half = centre.error * t_quantile(0.975, BATCHES - 1)
-    ratio = Ratio(exp(centre.log), exp(centre.log - half), exp(centre.log + half))
+    ratio = ratio_of(logs)
     medians = [1e3 * statistics.median(one) for one in times]
     return Outcome(ratio, medians[0], medians[1], len(logs))
+
+
+def ratio_of(logs: Sequence[float]) -> Ratio:
+    """The ratio behind the logs of pairs' ratios, in the order in which they were taken."""
+    centre = centre_of(list(logs))
+    half = centre.error * t_quantile(0.975, BATCHES - 1)
+    return Ratio(exp(centre.log), exp(centre.log - half), exp(centre.log + half))
 
 
 def _turn(call: Call, position: int, calls: int) -> float:

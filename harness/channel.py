@@ -35,6 +35,7 @@ __all__ = [
     "find_interpreter",
     "kill_group",
     "last_line",
+    "spawn",
 ]
 
 BOOTSTRAP = "import sys; from harness.worker import main; main(int(sys.argv[1]), int(sys.argv[2]))"
@@ -85,6 +86,10 @@ class CodeFolder:
 class WorkerProcess:
     """One worker: started at once, spoken to by `send` and `receive`."""
 
+    bootstrap = BOOTSTRAP
+    always: Mapping[str, str] = {}
+    """Environment variables whatever the user has set."""
+
     def __init__(
         self, target: TargetName, folder: CodeFolder, shared_host: bool = False, more: Mapping[str, str] | None = None
     ) -> None:
@@ -92,15 +97,16 @@ class WorkerProcess:
         self._output = folder.output_file()
         requests_read, self._requests = os.pipe()
         self._events, events_write = os.pipe()
-        command = [find_interpreter(target.interpreter), "-c", BOOTSTRAP, str(requests_read), str(events_write)]
+        command = [find_interpreter(target.interpreter), "-c", self.bootstrap, str(requests_read), str(events_write)]
         try:
             with self._output.open("wb") as output:
-                environment = dict(more or {}) | worker_environment(folder.code, shared_host)
-                self._process = _spawn(command, environment, folder, output)
+                environment = dict(more or {}) | worker_environment(folder.code, shared_host) | dict(self.always)
+                self._process = spawn(command, environment, folder, output, (requests_read, events_write))
         finally:
             os.close(requests_read)
             os.close(events_write)
         self._buffer = b""
+        self._over = False
 
     @property
     def pid(self) -> int:
@@ -140,28 +146,32 @@ class WorkerProcess:
 
     def kill(self) -> None:
         """Kills the worker and everything it started, and waits until it is gone."""
-        if self._requests < 0:
+        if self._over:
             return
-        kill_group(self._process.pid)
-        self._process.wait()
-        os.close(self._requests)
-        os.close(self._events)
-        self._requests = -1
+        self._end_all()
+        self._hang_up()
 
     def close(self) -> None:
         """Lets the worker end by itself (its line is cut), and kills what has not gone a little later."""
-        if self._requests < 0:
+        if self._over:
             return
-        os.close(self._requests)
-        os.close(self._events)
-        self._requests = -1
+        self._hang_up()
         try:
             self._process.wait(GRACE_S)
         except subprocess.TimeoutExpired:
             pass
         finally:
-            kill_group(self._process.pid)
-            self._process.wait()
+            self._end_all()
+
+    def _hang_up(self) -> None:
+        self._over = True
+        os.close(self._requests)
+        os.close(self._events)
+
+    def _end_all(self) -> None:
+        """Kills the process and everything it started, and waits until it is gone."""
+        kill_group(self._process.pid)
+        self._process.wait()
 
     def _death(self) -> Died:
         """What it died of. Its line is closed; a worker that lingers is killed."""
@@ -171,14 +181,27 @@ class WorkerProcess:
             self.kill()
             return Died("closed its line without ending")
         self.kill()
-        how = end_of(code)
+        return Died(self._cause(code))
+
+    def _cause(self, code: int) -> str:
+        """One line on what an exit code means, with the last words."""
         tail = last_line(self._output)
-        return Died(f"{how}: {tail}" if tail else how)
+        return f"{end_of(code)}: {tail}" if tail else end_of(code)
 
 
-def _spawn(command: list[str], environment: dict[str, str], folder: CodeFolder, output: BinaryIO) -> subprocess.Popen:
-    """Starts the worker in a session of its own. Raises UserError where its interpreter does not start."""
-    fds = (int(command[-2]), int(command[-1]))
+def end_of(code: int) -> str:
+    """`killed by SIGKILL`, `exited with code 1`."""
+    return f"killed by {_signal_name(-code)}" if code < 0 else f"exited with code {code}"
+
+
+def spawn(
+    command: list[str],
+    environment: dict[str, str],
+    folder: CodeFolder,
+    output: BinaryIO,
+    fds: tuple[int, ...] = (),
+) -> subprocess.Popen:
+    """Starts a worker in a session of its own. Raises UserError where its interpreter does not start."""
     try:
         return subprocess.Popen(
             command,
@@ -209,11 +232,6 @@ def find_interpreter(name: str | None) -> str:
     if found is None:
         raise UserError(f"no python at {name!r}: after '@' name an environment's folder or an executable")
     return found
-
-
-def end_of(code: int) -> str:
-    """How a process ended, from its exit code."""
-    return f"killed by {_signal_name(-code)}" if code < 0 else f"exited with code {code}"
 
 
 def last_line(path: Path) -> str:

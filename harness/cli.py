@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -154,6 +155,9 @@ def run(
     processes: Annotated[
         int | None, typer.Option(metavar="N", help="Fresh processes a measurement: 1, for baselines 5.")
     ] = None,
+    nproc: Annotated[
+        int | None, typer.Option(metavar="N", help="Ranks of expert parallelism, by torchrun: the ep of the cases.")
+    ] = None,
     timeout: Annotated[
         float | None, typer.Option(parser=_seconds, metavar="TIME", help="From the first timed call: 120s.")
     ] = None,
@@ -165,6 +169,7 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Measure a suite or patterns on targets, write the record, print the tables."""
+    from harness import agents
     from harness.job import Ask
     from harness.printing import observer_for_stderr
     from harness.running import start
@@ -172,12 +177,21 @@ def run(
 
     if resume and force:
         raise UserError("--resume finishes a file and --force replaces it: choose one")
+    world = agents.World.of(os.environ)
+    if world is not None and world.rank > 0:
+        raise typer.Exit(agents.serve(world))
+    if world is not None:
+        nproc = world.size
     given: dict[str, Any] = {"precision": precision, "budget_s": budget, "timeout_s": timeout}
     given |= {"prepare_timeout_s": prepare_timeout, "implementations": tuple(implementation or ()) or None}
-    given |= {"shared_host": shared_host or None, "processes": processes, "sustain_s": sustain}
+    given |= {"shared_host": shared_host or None, "processes": processes, "sustain_s": sustain, "nproc": nproc}
     options = {name: value for name, value in given.items() if value is not None}
     ask = Ask(tuple(words or ()), tuple(target or ()), options, output, force, require_device)
-    job, outcome = start(ask, resume, observer_for_stderr())
+    try:
+        job, outcome = start(ask, resume, observer_for_stderr())
+    finally:
+        if world is not None:
+            agents.GROUPS.over()
     _print_run(job.output, as_json)
     raise typer.Exit(outcome.exit_code)
 
@@ -185,6 +199,7 @@ def run(
 def _print_run(path: Path, as_json: bool) -> None:
     """The show table, the targets side by side, and on standard error where the record is."""
     from harness import printing
+    from results.across import ranks_table
     from results.compare import targets_side_by_side
     from results.sparsity import sparsity
     from results.store import read
@@ -196,7 +211,7 @@ def _print_run(path: Path, as_json: bool) -> None:
         printing.print_json("measurements", tidy_rows(run_file))
     else:
         tables = (targets_table(targets_side_by_side(run_file)), sparsity_table(sparsity(run_file)))
-        more = (table for table in (*tables, power_table(run_file)) if table.sections)
+        more = (table for table in (*tables, power_table(run_file), ranks_table(run_file)) if table.sections)
         printing.show(show_table(run_file), *more)
     print(f"record: {path}", file=sys.stderr)
 

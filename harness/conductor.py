@@ -18,7 +18,7 @@ from harness.crew import Crew, Refused, failed, now_utc
 from harness.environment import environment, moemark_version
 from harness.interrupts import Interrupts
 from harness.job import Job, recorded_options
-from harness.locks import device_key, hold_devices
+from harness.locks import device_keys, hold_devices
 from harness.plan import Offer, Step, plan_steps
 from harness.privacy import without_folders
 from harness.progress import Observer
@@ -62,11 +62,13 @@ def conduct(job: Job, observer: Observer) -> Outcome:
         steps, left_out = plan_steps(job.selection, offers, job.options.implementations)
         steps = _planned_before(job, steps)
         rest, outcome = _rest(job, steps)
+        if job.others:
+            observer.say(f"{job.others} cases of other group sizes than {job.options.nproc} ranks are left out")
         observer.planned(steps, len(steps) - len(rest), left_out, job.options.processes)
         if job.before is not None and job.before.complete:
             return outcome
         header = None if job.before is not None else _header(job, offers, steps)
-        devices = [device_key(offer.target, offer.describe, os.environ) for offer in offers]
+        devices = [key for offer in offers for key in device_keys(offer.target, offer.describe, os.environ)]
         with hold_devices(devices, observer.say), _recording(job, header, interrupts) as record:
             _same_as_read(job, record)
             _Run(job, crew, record, observer).go(offers, steps, rest, outcome)

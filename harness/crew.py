@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 
 from harness.channel import CodeFolder, Died, Overdue, WorkerProcess
+from harness.launch import begin
 from harness.plan import Offer, Options, Step
 from harness.progress import Observer
 from harness.targets import TargetName
@@ -182,7 +183,7 @@ class Crew:
         return self._workers[name]
 
     def _start(self, name: str) -> None:
-        worker = self._workers[name] = WorkerProcess(self._targets[name], self._folder, self._options.shared_host)
+        worker = self._workers[name] = begin(self._targets[name], self._folder, self._options)
         typed = self._targets[name].typed
         worker.send(
             {"op": "hello", "target": typed, "recorded": name, "cases": self._cases, "kept": str(self._folder.kept)}

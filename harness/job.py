@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.environment import environment
+from harness.launch import for_ranks
 from harness.plan import Options, Selection, parse_targets, select
 from harness.targets import TargetName
 from results.machine import same_machine
@@ -44,6 +45,8 @@ class Job:
     overwrite: bool = False
     before: RunFile | None = None
     """What is recorded already, where the run is resumed."""
+    others: int = 0
+    """Cases of other group sizes, left out."""
 
 
 def new_job(ask: Ask) -> Job:
@@ -57,9 +60,11 @@ def new_job(ask: Ask) -> Job:
     options = Options(**suited | given)
     if not options.implementations:
         options = replace(options, implementations=selection.implementations)
+    selection, others = for_ranks(selection, options.nproc)
     output = ask.output or _default_output(selection)
     _refuse_clobbering(output, ask.force)
-    return Job(selection, tuple(parse_targets(ask.targets)), options, output, overwrite=ask.force)
+    targets = tuple(parse_targets(ask.targets))
+    return Job(selection, targets, options, output, overwrite=ask.force, others=others)
 
 
 def resumed_job(ask: Ask) -> Job:

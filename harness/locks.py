@@ -11,10 +11,19 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-__all__ = ["VISIBLE", "device_key", "hold_devices"]
+__all__ = ["VISIBLE", "device_key", "device_keys", "hold_devices"]
 
 VISIBLE = ("CUDA_VISIBLE_DEVICES", "ASCEND_RT_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
 """Variables that say which physical devices a runtime's numbers 0, 1, ... mean."""
+
+
+def device_keys(target: str, described: Mapping[str, Any], environment: Mapping[str, str]) -> list[str]:
+    """What names the physical devices of a target, of all ranks on this host where it has several."""
+    ranks = described.get("ranks")
+    if not ranks:
+        return [device_key(target, described, environment)]
+    own = ({"pci": device} if "." in str(device) else {"device_id": device} for device in ranks["devices"])
+    return [device_key(target, one, environment) for one in own]
 
 
 def device_key(target: str, described: Mapping[str, Any], environment: Mapping[str, str]) -> str:

@@ -9,11 +9,14 @@ import datetime
 import os
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from harness import sampling
+import msgspec
+
+from harness import across, sampling
+from harness.aligned import AlignedTimer
 from harness.beside import Beside, Split
 from harness.binding import bind
 from harness.canary import Canary, Kind, canary_of, kind_of
@@ -21,9 +24,10 @@ from harness.meters import Meter, find_meter
 from harness.noise import Watch, contended, throttled
 from harness.power import Attendant, attendant_of
 from harness.privacy import without_paths
+from harness.ranks import Alone, Elsewhere, Ranks
 from harness.targets import OutOfMemory, Prepared, Target, Unsupported
 from results.record import Check, Cost, Measurement, Noise, Skew, Turn
-from workloads.case import Case
+from workloads.case import COLLECTIVE, Case
 from workloads.checking import Checker, WrongAnswer
 from workloads.kept import kept
 from workloads.models import model
@@ -69,8 +73,9 @@ class TooBig(Exception):
 class Bench:
     """A target with the problem of the case at hand, kept across the implementations of that case."""
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: Target, ranks: Alone | Ranks | None = None) -> None:
         self.target = target
+        self.ranks = ranks or Alone()
         self.now: Callable[[], int] = getattr(target, "now_ns", time.perf_counter_ns)
         """The target's clock where it brings one of its own, else the host's."""
         self.rest: Callable[[int], None] = getattr(target, "rest_ns", _sleep_ns)
@@ -104,7 +109,8 @@ class Bench:
         """The problem of a case; the one of the case before is freed first."""
         if self._problem is None or self._case != case:
             self.release()
-            self._problem = workload_of(case.workload).problem(case)
+            rank = (self.ranks.rank,) if case.workload in COLLECTIVE else ()
+            self._problem = workload_of(case.workload).problem(case, *rank)
             self._case = case
         return self._problem
 
@@ -150,6 +156,7 @@ class Attempt:
 
     def __init__(self, bench: Bench, request: Request, tell: Tell) -> None:
         self._bench = bench
+        self._ranks = bench.ranks
         self._request = request
         self._tell = tell
         self._checker: Checker | None = None
@@ -185,21 +192,26 @@ class Attempt:
         _refuse(case, target, self._implementation)
         _refuse_vast_inputs(case)
         self._tell({"event": "phase", "phase": "inputs"})
-        problem = _keeping(self._bench.problem(case), drawn=self._request.check_seed is not None)
+        with self._ranks.agreed():
+            problem = _keeping(self._bench.problem(case), drawn=self._request.check_seed is not None)
+            copies = target.copies_for(problem)
         self.fields |= _of_problem(problem)
-        copies = target.copies_for(problem)
         if self._request.in_turns:
             copies = -(-copies // TURNS_SHARE)
         # Before free memory is looked at: it holds some. Sustained work takes no turns, its power would be the canary's too.
         if self._request.processes > 1 and case.scenario != "sustained":
             self._canary = self._bench.canary(kind_of(problem.cost.flops, problem.cost.bytes))
-        self._preflight(problem, copies)
+        with self._ranks.agreed():
+            self._preflight(problem, copies)
         self._tell({"event": "phase", "phase": "prepare"})
         begin = self._bench.now()
-        prepared = target.prepare(problem, self._implementation, copies)
+        with self._ranks.agreed():
+            prepared = target.prepare(problem, self._implementation, copies)
         self.fields["prepare_ns"] = self._bench.now() - begin
         try:
             self._of_prepared(prepared)
+            if isinstance(self._ranks, Ranks):
+                self._take_part(self._ranks, problem, prepared)
             self._check_before(problem, prepared)
         except BaseException:
             prepared.close()
@@ -208,7 +220,8 @@ class Attempt:
 
     def failed(self, error: Exception) -> None:
         """Turns what stopped the attempt into status and reason; times of an answer that is not known right are dropped."""
-        self.fields["status"] = next(status for kind, status in _STATUS_OF if isinstance(error, kind))
+        kind = error.kind if isinstance(error, Elsewhere) else type(error)
+        self.fields["status"] = next(status for base, status in _STATUS_OF if issubclass(kind, base))
         self.fields["reason"] = one_line(error, named=self.fields["status"] == "error")
         if isinstance(error, Unsupported) and error.placement is not None:
             self.fields["placement"] = error.placement
@@ -217,10 +230,30 @@ class Attempt:
         if self._checker is not None:
             self._record_check(self._checker)
 
+    def _take_part(self, ranks: Ranks, problem: Problem, prepared: Prepared) -> None:
+        """Of all ranks: one input digest, and who they are."""
+        assert problem.seat is not None, "the plan has collective cases only"
+        target = self._bench.target
+        told = ranks.share((problem.input_digest, target.describe().get("threads", 0)))
+        self.fields["input_digest"] = across.digest_of([digest for digest, _ in told])
+        self.fields["ranks"] = across.taken_part(
+            problem.seat,
+            ranks.backend,
+            ranks.hosts,
+            [threads for _, threads in told],
+            target.facts.device_type,
+            getattr(prepared, "exchanges", ()),
+        )
+
     def _preflight(self, problem: Problem, copies: int) -> None:
         needed = self._bench.target.needed_memory_bytes(problem, self._implementation, copies)
         self.fields["memory_bytes"] = needed
         free = self._bench.target.free_memory_bytes()
+        if isinstance(self._ranks, Ranks):
+            if self._bench.target.facts.device_type == "cpu":
+                free //= self._ranks.beside
+            if needed > free:
+                raise TooBig(f"needs {needed} bytes on each rank where {free} are free: more ranks hold less each")
         if needed > free:
             self._bench.release()
             share = _smallest_share(self._bench, self._implementation, problem.case, problem.model.num_experts)
@@ -238,29 +271,38 @@ class Attempt:
     def _check_before(self, problem: Problem, prepared: Prepared) -> None:
         self._tell({"event": "phase", "phase": "check"})
         begin = self._bench.now()
-        handle = _complete(prepared, 0)
+        with self._ranks.agreed():
+            handle = _complete(prepared, 0)
         self.fields["first_call_ns"] = self._bench.now() - begin
         self.handles = [handle]
         self._checker = Checker(problem, problem.case.dtype)
         began_check = time.monotonic()
-        self._checker.before(prepared.fetch(handle))
+        with self._ranks.agreed():
+            self._checker.before(prepared.fetch(handle))
         self._before = True
         self._check_s = time.monotonic() - began_check
 
     def _sample(self, prepared: Prepared) -> list[Any]:
         request = self._request
         goal = sampling.Goal(request.case.scenario, request.precision, round(request.budget_s * 1e9))
-        timer, sustained = sampling.Timer(prepared, self._bench.now), goal.scenario == "sustained"
+        timer, sustained = self._ranks.timer(prepared, self._bench.now), goal.scenario == "sustained"
         attendant = attendant_of(self._bench.meter, self._bench.now, sustained)
         if sustained:
             self._tell({"event": "phase", "phase": "idle"})
             attendant.idle(self._bench.rest)
         self._tell({"event": "timed", "phase": "warm-up"})
-        warm = sampling.warm_up(timer, goal, lambda s: self._tell({"event": "phase", "phase": "sample", "needs_s": s}))
-        with sampling.no_collector():
-            sampler = self._sampler(timer, goal, warm)
-            turns = _turns(sampler, goal, request.process, _Reporter(self._tell), attendant)
+        with self._ranks.agreed():
+            warm = sampling.warm_up(
+                timer, goal, lambda s: self._tell({"event": "phase", "phase": "sample", "needs_s": s})
+            )
+            with sampling.no_collector():
+                sampler = self._sampler(timer, goal, warm)
+                turns = _turns(sampler, goal, request.process, _Reporter(self._tell), attendant, self._noise)
         taken = sampler.samples
+        if isinstance(timer, AlignedTimer):
+            own, cpu = ([one[-len(taken.ns) :] for one in kept] for kept in (timer.own_ns, timer.cpu_ns))
+            found = {"samples_ns": own, "cpu_ns": [sum(one) for one in cpu]}
+            self.fields["ranks"] = msgspec.structs.replace(self.fields["ranks"], **found)
         self.fields |= {
             "samples_ns": taken.ns,
             "slots": taken.slots,
@@ -272,6 +314,12 @@ class Attempt:
             "power": attendant.power() if sustained else None,
         }
         return warm.handles
+
+    def _noise(self, noise: Noise) -> Noise:
+        """A turn's noise as all ranks saw it, the same on each."""
+        if not isinstance(self._ranks, Ranks):
+            return noise
+        return across.noise_of(self._ranks.share(noise), self._ranks.hosts)
 
     def _sampler(self, timer: sampling.Timer, goal: sampling.Goal, warm: sampling.Warm) -> sampling.Sampler:
         request = self._request
@@ -294,10 +342,25 @@ class Attempt:
         handles.clear()
         prepared.rotate()
         agreed = self._request.check_seed
-        seed = secrets.randbits(32) if agreed is None else agreed
-        self._checker.after(lambda slot: prepared.fetch(_complete(prepared, (slot - 1) % SLOTS)), seed)
+        seed = self._ranks.first(secrets.randbits(32)) if agreed is None else agreed
+        fetch = self._fetched(prepared)
+        with self._ranks.agreed():
+            self._checker.after(fetch, seed)
         self._after = True
         self._record_check(self._checker)
+        if isinstance(self._ranks, Ranks):
+            self.fields["check"] = across.check_of(self._ranks.share(self.fields["check"]))
+
+    def _fetched(self, prepared: Prepared) -> Callable[[int], Mapping[str, Any]]:
+        """Slot → its outputs from one more call. Ranks make all the calls first: one that finds a fault makes no more."""
+
+        def fetch(slot: int) -> Mapping[str, Any]:
+            return prepared.fetch(_complete(prepared, (slot - 1) % SLOTS))
+
+        if not isinstance(self._ranks, Ranks):
+            return fetch
+        with self._ranks.agreed():
+            return {slot: fetch(slot) for slot in range(SLOTS)}.__getitem__
 
     def _record_check(self, checker: Checker) -> None:
         passed = self._before and bool(self._after)
@@ -305,22 +368,32 @@ class Attempt:
 
 
 def _turns(
-    sampler: sampling.Sampler, goal: sampling.Goal, process: int, progress: _Reporter, attendant: Attendant
+    sampler: sampling.Sampler,
+    goal: sampling.Goal,
+    process: int,
+    progress: _Reporter,
+    attendant: Attendant,
+    seen_by_all: Callable[[Noise], Noise] = lambda noise: noise,
 ) -> list[Turn]:
     """Samples in one turn; in another one where that was contended and the budget left holds a second floor.
 
     More samples are the only mend: those of the contended turn stay and count, or the quiet ones would be chosen.
     """
-    first, spent_ns = _turn(sampler, goal.budget_ns, process, progress, attendant)
+    first, spent_ns = _turn(sampler, goal.budget_ns, process, progress, attendant, seen_by_all)
     left_ns = goal.budget_ns - spent_ns
     floor_ns = spent_ns * sampler.floor // max(len(sampler.ns), 1)
     if goal.scenario == "sustained" or not _contended(first.noise) or left_ns < floor_ns:
         return [first]
-    return [first, _turn(sampler, left_ns, process, progress, attendant)[0]]
+    return [first, _turn(sampler, left_ns, process, progress, attendant, seen_by_all)[0]]
 
 
 def _turn(
-    sampler: sampling.Sampler, length_ns: int, process: int, progress: _Reporter, attendant: Attendant
+    sampler: sampling.Sampler,
+    length_ns: int,
+    process: int,
+    progress: _Reporter,
+    attendant: Attendant,
+    seen_by_all: Callable[[Noise], Noise],
 ) -> tuple[Turn, int]:
     """One go of a sampler with the noise beside it, and how long it took in ns of the target's clock."""
     before = len(sampler.ns), len(sampler.canary_ns), sampler.shares
@@ -330,7 +403,7 @@ def _turn(
     noise = watch.stop()
     attendant.end()
     taken, canary, shares = len(sampler.ns) - before[0], len(sampler.canary_ns) - before[1], sampler.shares - before[2]
-    seen = attendant.noise(noise)
+    seen = seen_by_all(attendant.noise(noise))
     return Turn(process=process, samples=taken, noise=seen, canary=canary, shares=max(shares, 1)), spent_ns
 
 

@@ -22,6 +22,7 @@ NO_IMPLEMENTATION = "none"
 
 
 MOST_PROCESSES = 100
+MOST_RANKS = 4096
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,8 @@ class Options:
     shared_host: bool = False
     processes: int = 1
     """Fresh processes that each measure every case, beside a canary where there are several; the budget is split over them."""
+    nproc: int = 1
+    """Ranks that measure collective workloads together."""
 
     def __post_init__(self) -> None:
         """Raises UserError for a number that cannot be meant."""
@@ -52,6 +55,11 @@ class Options:
             raise UserError(
                 f"--processes {self.processes} is not between 1 and {MOST_PROCESSES}: 5 is what baselines need"
             )
+
+        if not 1 <= self.nproc <= MOST_RANKS:
+            raise UserError(f"--nproc {self.nproc} is not between 1 and {MOST_RANKS}: it is the ep of the cases")
+        if self.nproc > 1 and self.processes > 1:
+            raise UserError("--processes repeats one process and --nproc makes a group of ranks: choose one")
 
     def budget_each_s(self, scenario: str) -> float:
         """Seconds of sampling in one process: `sustained` works its whole length in each."""

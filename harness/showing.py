@@ -72,13 +72,14 @@ def shown_tables(ask: ShowAsk, read: Read) -> list[Table]:
 
 
 def _of_run(ask: ShowAsk, run_file: RunFile) -> Sequence[Table]:
+    from results.across import ranks_table
     from results.tables import power_table, show_table
     from results.tidy import tidy_rows
 
     numbers = chosen(run_file, ask.where)
     measurements = [run_file.measurements[number] for number in numbers]
-    energy = power_table(run_file, measurements)
-    tables = [show_table(run_file, measurements), *([energy] if energy.sections else [])]
+    more = (power_table(run_file, measurements), ranks_table(run_file, measurements))
+    tables = [show_table(run_file, measurements), *(table for table in more if table.sections)]
     return [*tables, *_published(tidy_rows(run_file, numbers))] if ask.published else tables
 
 

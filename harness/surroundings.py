@@ -9,8 +9,10 @@ from pathlib import Path
 from harness.locks import VISIBLE
 from workloads.case import UserError
 
-__all__ = ["OWN_ROOMS", "recorded_variables", "refuse_disturbers", "worker_environment"]
+__all__ = ["LINE", "OWN_ROOMS", "TOKEN", "recorded_variables", "refuse_disturbers", "worker_environment"]
 
+LINE, TOKEN = "MOEMARK_LINE", "MOEMARK_TOKEN"
+"""Of a group's first rank: where it meets the conductor, `127.0.0.1:PORT`, and what it says first to be known as ours."""
 OWN_ROOMS = ("harness", "results", "workloads", "seeds")
 
 DISTURBERS = {

@@ -20,13 +20,14 @@ import msgspec
 
 from harness.extensions import extensions
 from harness.measuring import Bench, Request, measure, one_line
+from harness.ranks import Alone, Elsewhere, Ranks
 from harness.targets import CannotRun, TargetName, open_target
 from harness.turns import Turns
 from workloads.case import Case, UserError
 from workloads.kept import keep_in
 from workloads.registry import TargetFacts, implementations_of, workload_of
 
-__all__ = ["main"]
+__all__ = ["Worker", "die_with_conductor", "main"]
 
 _PR_SET_PDEATHSIG = 1
 GRACE_S = 2.0
@@ -34,18 +35,19 @@ GRACE_S = 2.0
 
 def main(requests_fd: int, events_fd: int) -> None:
     """Serves requests from one pipe, answers on the other; returns when the conductor closes the line."""
-    _die_with_conductor(requests_fd)
+    die_with_conductor(requests_fd)
     with os.fdopen(requests_fd, "rb") as requests, os.fdopen(events_fd, "wb", buffering=0) as events:
-        worker = _Worker(events)
+        worker = Worker(events)
         for line in requests:
             worker.serve(msgspec.json.decode(line))
 
 
-class _Worker:
-    """The target and what is asked of it."""
+class Worker:
+    """The target and what is asked of it; of a group's ranks only the first tells anything (`events`)."""
 
-    def __init__(self, events: BinaryIO) -> None:
+    def __init__(self, events: BinaryIO | None, ranks: Alone | Ranks | None = None) -> None:
         self._events = events
+        self._ranks = ranks or Alone()
         self._bench: Bench | None = None
         self._target_name = ""
         self._ops: dict[str, Callable[[dict[str, Any]], None]] = {
@@ -64,6 +66,8 @@ class _Worker:
         self._ops[request["op"]](request)
 
     def _tell(self, event: dict[str, Any]) -> None:
+        if self._events is None:
+            return
         data = msgspec.json.encode(event, enc_hook=str) + b"\n"  # targets may describe themselves in types of their own
         while data:
             data = data[self._events.write(data) :]
@@ -75,9 +79,10 @@ class _Worker:
         keep_in(request["kept"])
         try:
             name, cases = TargetName.parse(request["target"]), [Case.parse(text) for text in request["cases"]]
-            bench = Bench(open_target(name))
+            with self._ranks.agreed():
+                bench = self._opened(name)
             told = _introduction(bench, name.kind, cases)
-        except (CannotRun, UserError, ValueError) as error:
+        except (CannotRun, UserError, ValueError, Elsewhere) as error:
             self._tell({"event": "refusal", "reason": one_line(error, named=False)})
         except (Exception, SystemExit) as error:  # a runtime that breaks on import is a target that cannot run
             self._tell({"event": "refusal", "reason": one_line(error)})
@@ -86,12 +91,21 @@ class _Worker:
             self._target_name = request["recorded"]
             self._tell({"event": "hello", **told})
 
+    def _opened(self, name: TargetName) -> Bench:
+        if not isinstance(self._ranks, Ranks):
+            return Bench(open_target(name))
+        target = open_target(self._ranks.own(name))
+        self._ranks.take(target)
+        return Bench(target, self._ranks)
+
     def _open_bench(self) -> Bench:
         if self._bench is None:
             raise RuntimeError("a request before hello")
         return self._bench
 
     def _ceilings(self, request: dict[str, Any]) -> None:
+        if self._ranks.rank:
+            return  # the first rank's device, with nothing beside it, stands for all
         shapes = [(m, n, k) for m, n, k in request["shapes"]]
         try:
             found = self._open_bench().target.ceilings(request["dtypes"], shapes)
@@ -149,10 +163,15 @@ class _Worker:
 def _introduction(bench: Bench, kind: str, cases: list[Case]) -> dict[str, Any]:
     facts = bench.target.facts
     brought = extensions(kind, cases, facts.runtime)
+    describe = bench.equip() | ({"extensions": brought} if brought else {})
+    if isinstance(bench.ranks, Ranks):
+        devices = bench.ranks.share(describe.get("pci") or describe.get("device_id"))
+        about = {"count": bench.ranks.count, "backend": bench.ranks.backend, "hosts": len(set(bench.ranks.hosts))}
+        describe |= {"ranks": {**about, "devices": devices}}
     return {
         "facts": {**asdict(facts), "features": sorted(facts.features)},
         "clock": bench.target.clock,
-        "describe": bench.equip() | ({"extensions": brought} if brought else {}),
+        "describe": describe,
         "cases": [_offer(case, facts) for case in cases],
     }
 
@@ -173,10 +192,12 @@ def _libc() -> ctypes.CDLL:
     return ctypes.CDLL(None)
 
 
-def _die_with_conductor(requests_fd: int) -> None:
-    """Ends this process when the conductor is gone: by the kernel on Linux, elsewhere when the line is cut."""
+def die_with_conductor(requests_fd: int | None) -> None:
+    """Ends this process when what started it is gone: by the kernel on Linux, elsewhere when the line, if any, is cut."""
     if sys.platform == "linux":
         _libc().prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if requests_fd is None:
+        return
     threading.Thread(target=_watch, args=(requests_fd,), daemon=True).start()
 
 

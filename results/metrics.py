@@ -11,7 +11,7 @@ from typing import Any
 
 from results import hardware
 from results.energy import Energy, energy_of
-from results.record import Ceiling, Measurement
+from results.record import Ceiling, Measurement, Ranks
 from results.statistics import Estimate, Series, levels, time_of
 from results.store import RunFile
 from workloads.case import parsed
@@ -21,6 +21,8 @@ __all__ = [
     "Ceilings",
     "Metrics",
     "Peak",
+    "algbw_gb_per_s",
+    "busbw_gb_per_s",
     "ceilings_of",
     "compute_format",
     "datasheet",
@@ -63,6 +65,21 @@ def sol_ns(flops: float, bytes_: float, gemm_tflop_per_s: float, memory_gb_per_s
 def usd_per_million_tokens(usd_per_hour: float, tokens_per_s: float) -> float:
     """What a million tokens cost at a price of the device's hour: usd/h * 1e6 / (3600 s/h * tokens/s)."""
     return usd_per_hour * 1e6 / (3600 * tokens_per_s)
+
+
+def algbw_gb_per_s(ranks: Ranks, ns: float) -> float | None:
+    """nccl-tests' algorithm bandwidth in GB/s: sizes of all collectives of a call over its time; None where it tells none.
+
+    The time is the whole call's, experts and sums included: of `dispatch-combine` that is the exchange with little else.
+    """
+    return gb_per_s(sum(one.size_bytes for one in ranks.exchanges), ns) if ranks.exchanges else None
+
+
+def busbw_gb_per_s(ranks: Ranks, ns: float) -> float | None:
+    """nccl-tests' bus bandwidth in GB/s: the same with each size times (n - 1) / n, what leaves a rank in an all-to-all, an
+    all-gather and a reduce-scatter alike (PERFORMANCE.md there)."""
+    whole = algbw_gb_per_s(ranks, ns)
+    return None if whole is None else whole * (ranks.count - 1) / ranks.count
 
 
 @dataclass(frozen=True)
@@ -109,6 +126,9 @@ class Metrics:
     al. 2022, PaLM, appendix B)."""
     mbu_ratio: float | None
     """Model bandwidth utilisation: cost.bytes / t / the datasheet's memory bandwidth."""
+    algbw_gb_per_s: float | None
+    """Of a collective workload, as the next."""
+    busbw_gb_per_s: float | None
     energy: Energy | None
     """Of `sustained`, where the device tells power."""
     warnings: tuple[str, ...]
@@ -225,6 +245,8 @@ class _Derivation:
             ceiling_target=peak.target if peak else None,
             mfu_ratio=self.mfu,
             mbu_ratio=self.mbu,
+            algbw_gb_per_s=algbw_gb_per_s(self.measurement.ranks, ns) if self.measurement.ranks else None,
+            busbw_gb_per_s=busbw_gb_per_s(self.measurement.ranks, ns) if self.measurement.ranks else None,
             energy=energy_of(self.measurement),
             warnings=self.warnings(ratio),
         )

@@ -6,7 +6,8 @@ A record holds what was observed; every rate, percentage and verdict is derived 
 History of `SCHEMA_VERSION` (the fields):
     1  first version
     2  measurements by several processes: lines of kind `part`, `canary` and `shares` of turns, `canary`,
-       `canary_calls` of measurements; what devices told: `power` of measurements, more of it in `noise`
+       `canary_calls` of measurements; what devices told: `power` of measurements, more of it in `noise`;
+       measurements by several ranks: `ranks`
 History of `METHOD_VERSION` (what a number means; numbers of different methods are never compared):
     1  first version
 """
@@ -26,6 +27,7 @@ __all__ = [
     "Check",
     "Cost",
     "End",
+    "Exchange",
     "Line",
     "Measurement",
     "Noise",
@@ -33,6 +35,7 @@ __all__ = [
     "Part",
     "Placement",
     "Power",
+    "Ranks",
     "Readings",
     "Run",
     "Skew",
@@ -219,6 +222,41 @@ class Skew(_Struct, frozen=True, kw_only=True):
     uniform_rank_hotspot_ratio: float
 
 
+class Exchange(_Struct, frozen=True, kw_only=True):
+    """A collective of every call; `size_bytes` by nccl-tests' definition, the mean over the ranks where they differ."""
+
+    kind: str
+    """`all-to-all`, `all-gather`, `reduce-scatter`."""
+    size_bytes: Count
+
+
+class Ranks(_Struct, frozen=True, kw_only=True):
+    """Of a collective workload: who took part. The measurement's samples are those of the slowest rank, call by call."""
+
+    count: AtLeastOne
+    backend: str
+    """Of torch.distributed: `gloo`, `nccl`, `hccl`, ..."""
+    hosts: AtLeastOne
+    shared_cpu: bool
+    """Whether several ranks worked on one host's CPU: their exchange is no network's."""
+    threads: list[Count]
+    """CPU threads of each rank."""
+    rows: list[Count]
+    """Rows that each rank received in a call; equal in every slot."""
+    assignments: list[Count]
+    samples_ns: list[list[Count]] = []
+    """Each rank's own durations, in the order of the measurement's samples."""
+    cpu_ns: list[Count] = []
+    """CPU time of each rank's process within these durations. On CPUs that is the imbalance: ranks that wait for the slowest
+    one's part sleep, and all of them end a call at nearly the same time."""
+    exchanges: list[Exchange] = []
+
+    def __post_init__(self) -> None:
+        lists = (self.threads, self.rows, self.assignments, self.samples_ns or self.rows)
+        if any(len(one) != self.count for one in (*lists, self.cpu_ns or self.rows)):
+            raise ValueError("as many entries as ranks are needed")
+
+
 class Observed(_Struct, frozen=True, kw_only=True):
     """One case on one target by one implementation. Only status `ok` carries samples."""
 
@@ -274,6 +312,8 @@ class Observed(_Struct, frozen=True, kw_only=True):
     placement: Placement | None = None
     cost: Cost | None = None
     skew: Skew | None = None
+    ranks: Ranks | None = None
+    """Of a collective workload only."""
     started_utc: str | None = None
     """`YYYY-MM-DDTHH:MM:SSZ`."""
 
@@ -290,6 +330,8 @@ class Observed(_Struct, frozen=True, kw_only=True):
             raise ValueError("turns must account for every sample")
         if sum(turn.canary for turn in self.turns) != len(self.canary_ns):
             raise ValueError("turns must account for every sample of the canary")
+        if self.ranks and any(len(own) != len(self.samples_ns) for own in self.ranks.samples_ns):
+            raise ValueError("each rank needs as many durations as there are samples")
 
 
 class Measurement(Observed, frozen=True, kw_only=True, tag_field="kind", tag="measurement"):

@@ -22,7 +22,7 @@ from results.record import Measurement
 from results.sparsity import Sparsity
 from results.statistics import Estimate, Series, percentile, samples_needed
 from results.store import RunFile
-from workloads.case import Case
+from workloads.case import COLLECTIVE, Case
 
 if TYPE_CHECKING:
     from results.published import Beside
@@ -55,6 +55,8 @@ DENSE_LABEL = "share over dense replica: the control is not split over the ranks
 def label(case: Case) -> str | None:
     """What must be said of an EP share; None of a whole layer."""
     if case.ep == 1:
+        return None
+    if case.workload in COLLECTIVE:
         return None
     return DENSE_LABEL if case.workload == "dense-ffn" else EP_LABEL
 

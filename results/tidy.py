@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import statistics
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from results.energy import Energy
 from results.metrics import Metrics, device_name, metrics_of
-from results.record import Measurement
+from results.record import Measurement, Ranks
 from results.statistics import Series, percentile, slot_spread
 from results.store import RunFile, read
 from workloads.case import Case, parsed
@@ -30,6 +31,8 @@ _FIGURES = (
     "ceiling_target",
     "mfu_ratio",
     "mbu_ratio",
+    "algbw_gb_per_s",
+    "busbw_gb_per_s",
 )
 _ABOUT = (
     "implementation",
@@ -68,13 +71,19 @@ _PARTS = (
     "check_tolerance",
     "check_gain",
 )
+_RANKS = (
+    *("ranks", "ranks_backend", "ranks_hosts", "ranks_shared_cpu", "ranks_rows", "ranks_assignments", "ranks_cpu_ns"),
+    "ranks_p50_ns",
+)
 _LAST = ("case_digest", "input_digest", "line_sha256")
-RECORDED = frozenset(("run", "case", *_SEGMENTS, "target", "device", *_ABOUT, "samples", *_OBSERVED, *_PARTS, *_LAST))
+RECORDED = frozenset(
+    ("run", "case", *_SEGMENTS, "target", "device", *_ABOUT, "samples", *_OBSERVED, *_PARTS, *_RANKS, *_LAST)
+)
 """Columns that need no statistics."""
 PERCENTILE_COLUMNS = frozenset((*_PERCENTILES, "slot_spread_ratio"))
 COLUMNS = (
     *("run", "case", *_SEGMENTS, "target", "device", *_ABOUT, "warnings", "samples", *_TIMES, *_PERCENTILES),
-    *(*_FIGURES, *_ENERGY, "power_scope", *_OBSERVED, *_PARTS, *_LAST),
+    *(*_FIGURES, *_ENERGY, "power_scope", *_OBSERVED, *_PARTS, *_RANKS, *_LAST),
 )
 """All columns, in their order."""
 
@@ -120,6 +129,7 @@ def _recorded(run_file: RunFile, measurement: Measurement, digest: str) -> dict[
         **{name: getattr(measurement, name) for name in (*_ABOUT, *_OBSERVED)},
         "samples": len(measurement.samples_ns),
         **_parts(measurement),
+        **_ranks(measurement.ranks),
         "case_digest": measurement.case_digest,
         "input_digest": measurement.input_digest,
         "line_sha256": digest,
@@ -167,6 +177,14 @@ def _segments(case: Case) -> dict[str, Any]:
 def _energy(found: Energy | None) -> dict[str, Any]:
     figures = {name: getattr(found, name) if found else None for name in _ENERGY}
     return figures | {"power_scope": found.scope if found else None}
+
+
+def _ranks(found: Ranks | None) -> dict[str, Any]:
+    """Of a collective workload: who took part; lists are by rank."""
+    plain = ("backend", "hosts", "shared_cpu", "rows", "assignments", "cpu_ns")
+    figures = {f"ranks_{name}": getattr(found, name) if found else None for name in plain}
+    medians = [statistics.median(own) for own in found.samples_ns] if found else None
+    return {"ranks": found.count if found else None, **figures, "ranks_p50_ns": medians}
 
 
 def _parts(measurement: Measurement) -> dict[str, Any]:

@@ -136,6 +136,11 @@ _TRAITS |= {
 }
 
 
+def content() -> dict[str, Any]:
+    """All tiny models in the form of models.toml."""
+    return {"model": [_COMMON | {"id": name, "name": name} | traits for name, traits in _TRAITS.items()]}
+
+
 def tiny(name: str, **changes: Any) -> Model:
     """The tiny model of that name, with changes."""
     return read_models({"model": [_COMMON | {"id": name, "name": name} | _TRAITS[name] | changes]}, "tiny")[0]

@@ -15,7 +15,18 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-__all__ = ["DTYPES", "RANKS", "ROUTINGS", "SCENARIOS", "SEGMENTS", "Case", "UserError", "canonical_digest", "parsed"]
+__all__ = [
+    "COLLECTIVE",
+    "DTYPES",
+    "RANKS",
+    "ROUTINGS",
+    "SCENARIOS",
+    "SEGMENTS",
+    "Case",
+    "UserError",
+    "canonical_digest",
+    "parsed",
+]
 
 SEGMENTS = ("workload", "model", "ep", "tokens", "dtype", "routing", "scenario")
 DTYPES = ("fp32", "tf32", "bf16", "fp16")
@@ -27,6 +38,9 @@ ROUTINGS = ("balanced", "uniform", "zipfA", "powerA", "trace-NAME", "none")
 
 WITH_ATTENTION = ("attention", "block")
 """Workloads whose work the model's token mixers define too."""
+
+COLLECTIVE = ("dispatch-combine", "ep-moe-layer")
+"""Workloads that ep real ranks do together."""
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 _VARIANT = re.compile(r"[a-z0-9][a-z0-9._]*")

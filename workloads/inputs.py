@@ -42,6 +42,7 @@ __all__ = [
     "Slot",
     "drawn_weights",
     "group_of",
+    "group_skew",
     "planned",
     "routed_inputs",
     "unsupported_routing",
@@ -154,7 +155,7 @@ def planned(case: Case, model: Model) -> Planned:
     rank = _measured_rank(plan, model.num_experts, case)
     here = plan // (model.num_experts // case.ep) == rank
     distinct = len(np.unique(plan[here]))
-    skew = _skew(plan, group, case) | {"distinct_experts": distinct}
+    skew = group_skew(plan, group, case) | {"distinct_experts": distinct}
     return Planned(plan, rank, int(here.any(axis=1).sum()), int(here.sum()), distinct, skew)
 
 
@@ -175,7 +176,8 @@ def _measured_rank(plan: np.ndarray, experts: int, case: Case) -> int:
     return int(order[0] if case.rank == "max" else order[case.ep // 2])
 
 
-def _skew(plan: np.ndarray, group: Group, case: Case) -> dict[str, Any]:
+def group_skew(plan: np.ndarray, group: Group, case: Case) -> dict[str, Any]:
+    """Load statistics of a group's plan [T * ep, k], and what uniform routing of as many tokens gives."""
     found = load_statistics(plan, group.real, case.ep)
     expert, rank = uniform_statistics(group, len(plan), case.ep)
     return {**found.__dict__, "uniform_hotspot_ratio": expert, "uniform_rank_hotspot_ratio": rank}

@@ -149,11 +149,15 @@ def selected(
     return rule_of(model).select(NumpyOps(), logits, Terms(gate.bias, gate.scale), model)
 
 
-def hidden_noise(count: int, hidden: int, label: tuple[object, ...]) -> np.ndarray:
-    """Noise [count, H] float64: stretches of one random block, each at an offset of its own, multiples of 2**-7."""
+def hidden_noise(count: int, hidden: int, label: tuple[object, ...], chosen: np.ndarray | None = None) -> np.ndarray:
+    """Noise [count, H] float64: stretches of one random block, each at an offset of its own, multiples of 2**-7.
+
+    `chosen`: only these of the count rows are made, in this order.
+    """
     whole = _hidden_block()
     starts = integers(stream(*label), count, pinned.BLOCK)
-    rows = np.empty((count, hidden))
+    starts = starts if chosen is None else starts[chosen]
+    rows = np.empty((len(starts), hidden))
     for i, start in enumerate(starts):
         rows[i] = whole[start : start + hidden]
     return rows

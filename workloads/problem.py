@@ -36,6 +36,7 @@ __all__ = [
     "Expected",
     "Lines",
     "Problem",
+    "Seat",
     "input_digest",
 ]
 
@@ -123,6 +124,37 @@ class Expected:
 
 
 @dataclass(frozen=True)
+class Seat:
+    """One rank's place in a group of real ranks. Rows: one (token, rank) pair each, sent once; equal in every slot."""
+
+    rank: int
+    sent: np.ndarray
+    """[n, n]: rows that each rank (first index) sends to each, itself included."""
+    assignments: tuple[int, ...]
+    """Of every rank."""
+
+    @property
+    def ranks(self) -> int:
+        """How many ranks there are."""
+        return len(self.sent)
+
+    @property
+    def sends(self) -> list[int]:
+        """Rows that this rank sends to each."""
+        return [int(count) for count in self.sent[self.rank]]
+
+    @property
+    def receives(self) -> list[int]:
+        """Rows that this rank receives from each."""
+        return [int(count) for count in self.sent[:, self.rank]]
+
+    @property
+    def rows(self) -> tuple[int, ...]:
+        """Rows that every rank receives."""
+        return tuple(int(count) for count in self.sent.sum(axis=0))
+
+
+@dataclass(frozen=True)
 class Problem:
     """A case with its weights, its ring of inputs, its cost and its reference."""
 
@@ -148,6 +180,10 @@ class Problem:
     """What the norm of a line that is not compared may differ by from what slot 0 predicts."""
     ways: Mapping[str, frozenset[str]] | None = None
     """Output → the weights that lead to it, which say what rounding may do to it; None: all of them to each."""
+    seat: Seat | None = None
+    """Of a collective workload: this rank's place among the ranks."""
+    touched: Callable[[int], np.ndarray] | None = None
+    """Slot → the experts whose weights this process reads, where `sources` do not tell them."""
     unquantised: Callable[[Sequence[tuple[int, Lines]]], list[Expected]] | None = None
     """For a quantised case the references of the same work without weight and activation formats: shows the format's error."""
 

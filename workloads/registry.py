@@ -19,11 +19,13 @@ from workloads.origins import origin_of
 
 __all__ = [
     "Built",
+    "Exchange",
     "Implementation",
     "TargetFacts",
     "Workload",
     "implementation",
     "implementations_of",
+    "of_ranks",
     "origin_of_workload",
     "register_workload",
     "workload_names",
@@ -39,8 +41,11 @@ OWN_WORKLOADS = {
     "dense-ffn": "workloads.dense_ffn",
     "attention": "workloads.attention",
     "block": "workloads.block",
+    "dispatch-combine": "workloads.dispatch_combine",
+    "ep-moe-layer": "workloads.ep_moe_layer",
 }
 OWN_IMPLEMENTATIONS = (
+    "workloads.implementations.all_gather",
     "workloads.implementations.compiled",
     "workloads.implementations.contrib",
     "workloads.implementations.dense",
@@ -67,10 +72,15 @@ class TargetFacts:
     """True where a call is complete when it returns."""
     features: frozenset[str] = frozenset()
     """What the runtime's build offers, such as `grouped_mm`; `host`: a provider of any name that works on the host's CPU."""
+    ranks: int = 1
+    """Processes that take part in every call of a collective workload, this one among them."""
 
 
 class Workload(Protocol):
-    """One kind of work. `workloads.moe_layer` is the example to read."""
+    """One kind of work. `workloads.moe_layer` is the example to read.
+
+    Of a collective one, which all ranks of a group do together (`workloads.dispatch_combine`), `problem` takes the rank too.
+    """
 
     name: str
     version: int
@@ -114,12 +124,31 @@ class Implementation:
         return origin_of(self.module)
 
 
+def of_ranks(case: Case, facts: TargetFacts) -> str | None:
+    """`cannot` of the implementations of collective workloads: there must be as many ranks as the case's ep says."""
+    if facts.ranks != case.ep:
+        return f"ep{case.ep} is {case.ep} real ranks and there are {facts.ranks}: run it with --nproc {case.ep}"
+    return None
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """A collective that a call makes. `size_bytes` is nccl-tests' size, the mean over the ranks where they differ: of an
+    all-to-all all that a rank sends, of an all-gather what it ends with, of a reduce-scatter what it begins with."""
+
+    kind: str
+    """`all-to-all`, `all-gather` or `reduce-scatter`."""
+    size_bytes: int
+
+
 @dataclass(frozen=True)
 class Built:
     """An implementation ready for a target: what to call and what it did to prepare."""
 
     call: Callable[[int], Mapping[str, Any]]
     casts: tuple[str, ...] = ()
+    exchanges: tuple[Exchange, ...] = ()
+    """Of a collective workload."""
     compile_ns: int | None = None
     """What a compiler took, the call that set it off included."""
 

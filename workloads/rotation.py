@@ -23,10 +23,14 @@ def touched_bytes(problem: Problem, copies: int) -> int:
         return min(copies, SLOTS) * always
     pairs: set[tuple[int, int]] = set()
     for slot in range(SLOTS):
-        for output in problem.sums:
-            _, source = problem.sources(slot, output)
-            pairs |= {(slot % copies, int(expert)) for expert in np.unique(source)}
+        pairs |= {(slot % copies, int(expert)) for expert in np.unique(_experts_of(problem, slot))}
     return len(pairs) * each + min(copies, SLOTS) * always
+
+
+def _experts_of(problem: Problem, slot: int) -> np.ndarray:
+    if problem.touched is not None:
+        return problem.touched(slot)
+    return np.concatenate([problem.sources(slot, output)[1] for output in problem.sums])
 
 
 def _split(problem: Problem) -> tuple[int, int]:

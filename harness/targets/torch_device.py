@@ -10,7 +10,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,7 @@ from workloads.backends.torch_formats import CODES, SCALES
 from workloads.implementations.npu_fused import OPERATORS
 from workloads.pinned import BLOCK, block
 from workloads.problem import Problem
-from workloads.registry import Implementation, TargetFacts
+from workloads.registry import Exchange, Implementation, TargetFacts
 from workloads.rotation import copies_needed, is_cold
 from workloads.weights import Pinned, Quantised, Tiled
 
@@ -54,7 +54,13 @@ class TorchTarget:
         self._numerics = _ieee_numerics()
         there = {"grouped_mm": _has_grouped_mm, "int4pack": _has_int4pack, "tf32": _has_tf32, "npu_moe": _has_npu_moe}
         features = frozenset(name for name, has in there.items() if has(self._device)) | _packed_features(self._device)
-        self.facts = TargetFacts("torch", self._device.type, self._module is None, features)
+        self.facts = TargetFacts("torch", self._device.type, self._module is None, features=features)
+        self._group: Any = None
+
+    def join(self, group: Any, ranks: int) -> None:
+        """The process group over which collectives go, and how many ranks are in it."""
+        self._group = group
+        self.facts = replace(self.facts, ranks=ranks)
 
     def describe(self) -> dict[str, Any]:
         """Device, versions, threads and effective numerics."""
@@ -117,11 +123,12 @@ class TorchTarget:
         carrier = problem.precision.carrier
         note = self._set_matmuls(carrier)
         with _translated_errors():
-            on = _Resident(problem, self._device, DTYPES[carrier], copies)
+            on = _Resident(problem, self._device, DTYPES[carrier], copies, self._group)
             built = implementation.build(problem, on)
         placement = Placement(device=str(self._device), casts=list(built.casts), flops_on_target=1.0, note=note)
         cold = is_cold(problem, copies, self._cache_bytes())
-        return TorchPrepared(built.call, self._synchronize(), placement, copies, cold, on, built.compile_ns)
+        made = {"compile_ns": built.compile_ns, "exchanges": built.exchanges}
+        return TorchPrepared(built.call, self._synchronize(), placement, copies, cold, on, **made)
 
     def _set_matmuls(self, dtype: str) -> str | None:
         """IEEE fp32 products, or TF32 ones for tf32, from now on; the note for the record. Raises Unsupported without TF32."""
@@ -210,6 +217,7 @@ class TorchPrepared:
     weights_cold: bool
     _resident: Any
     compile_ns: int | None = None
+    exchanges: tuple[Exchange, ...] = ()
     sync_per_call: bool = False
     _called: bool = False
 
@@ -267,6 +275,8 @@ class _Resident:
     device: torch.device
     dtype: torch.dtype
     copies: int
+    group: Any = None
+    """The process group of a collective workload."""
     _weights: list[dict[str, torch.Tensor]] = field(default_factory=list)
     _inputs: list[dict[str, torch.Tensor]] = field(default_factory=list)
 

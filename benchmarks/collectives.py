@@ -1,0 +1,134 @@
+"""What moemark adds to a collective: dispatch's all-to-all as `dispatch-combine` times it against a plain hand-timed loop.
+
+    python -m benchmarks.collectives [--ranks 2] [--tokens 64 --tokens 256 --tokens 1024] [--seconds 20]
+
+Both exchange the same rows with the same uneven splits, of a planted plan, over gloo. They take turns of 16 calls in random
+order in one run: ours through the timer of a run (ranks line up, outside the clock, before each call; the slowest rank's
+durations), the other one a loop around `torch.distributed.all_to_all_single` into a buffer made beforehand, each rank timing
+its own calls, the slowest rank's counted too. The ratio is of medians of a turn, its interval that of `benchmarks.interleaved`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import log
+from typing import Any
+
+from benchmarks.interleaved import ratio_of
+from harness.aligned import AlignedTimer
+from harness.ranks import Ranks, join
+from harness.surroundings import ALLOCATOR
+from workloads.case import Case
+from workloads.dispatch_combine import DispatchCombineWorkload
+from workloads.problem import SLOTS, Problem
+
+MODEL = "olmoe-1b-7b"
+LEAST_TURNS = 30
+
+
+def main() -> None:
+    """Starts the ranks; in one of them prints the table."""
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--ranks", type=int, default=2)
+    options.add_argument("--tokens", action="append", type=int)
+    options.add_argument("--seconds", type=float, default=20.0, help="of turns, for each size")
+    chosen = options.parse_args()
+    if "RANK" in os.environ:
+        return _rank(chosen.tokens or [64, 256, 1024], chosen.seconds)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(chosen.ranks)]
+    done = subprocess.run([*torchrun, "-m", "benchmarks.collectives", *sys.argv[1:]], env=ALLOCATOR | dict(os.environ))
+    sys.exit(done.returncode)
+
+
+def _rank(sizes: list[int], seconds: float) -> None:
+    import torch
+
+    torch.set_num_threads(1)
+    ranks = join()
+    if ranks.rank == 0:
+        print("| tokens | sent by a rank | ours | plain loop | ratio (95 %) | turns |\n|---|---|---|---|---|---|")
+    for tokens in sizes:
+        case = Case.parse(f"dispatch-combine/{MODEL}/ep{ranks.count}/t{tokens}/fp32/zipf1.0/latency")
+        _contest(ranks, DispatchCombineWorkload().problem(case, ranks.rank), seconds)
+    torch.distributed.destroy_process_group()
+
+
+@dataclass
+class _Exchange:
+    """The rows of a slot, dispatched as the implementation does it; or as a plain loop would."""
+
+    sends: list[int]
+    receives: list[int]
+    rows: list[Any]
+    group: Any
+    synchronize: Callable[[], None] | None = None
+
+    def submit(self, slot: int) -> Any:
+        from workloads.backends.torch_exchange import all_to_all
+
+        return all_to_all(self.rows[slot], self.sends, self.receives, self.group)
+
+    def plain(self, buffer: Any) -> list[int]:
+        """Durations in ns of 16 calls of this rank."""
+        import torch.distributed as dist
+
+        durations = []
+        for slot in range(SLOTS):
+            begin = time.perf_counter_ns()
+            dist.all_to_all_single(buffer, self.rows[slot], self.receives, self.sends, group=self.group)
+            durations.append(time.perf_counter_ns() - begin)
+        return durations
+
+
+def _contest(ranks: Ranks, problem: Problem, seconds: float) -> None:
+    import torch
+    import torch.distributed as dist
+
+    assert problem.seat is not None
+    sends, receives = problem.seat.sends, problem.seat.receives
+    rows = [torch.from_numpy(slot["tokens"][slot["order"]]) for slot in problem.ring]
+    exchange = _Exchange(sends, receives, rows, dist.new_group(backend="gloo"))
+    timer, buffer = (
+        AlignedTimer(exchange, time.perf_counter_ns, ranks),
+        rows[0].new_empty(sum(receives), rows[0].shape[1]),
+    )
+
+    def ours() -> float:
+        return statistics.median(timer.revolution())
+
+    def plain() -> float:
+        dist.barrier()
+        told = ranks.gather(exchange.plain(buffer))
+        return statistics.median(max(of_ranks) for of_ranks in zip(*told, strict=True))
+
+    order, logs = random.Random(problem.case.tokens), list[float]()
+    times: tuple[list[float], list[float]] = ([], [])
+    for _ in range(3):
+        ours()
+        plain()
+    until = time.monotonic() + seconds
+    while ranks.first(len(logs) < LEAST_TURNS or time.monotonic() < until):
+        found = {which: (ours, plain)[which]() for which in order.sample((0, 1), 2)}
+        logs.append(log(found[0] / found[1]))
+        for which in (0, 1):
+            times[which].append(found[which])
+    if ranks.rank == 0:
+        ratio, medians = ratio_of(logs), [statistics.median(one) / 1e6 for one in times]
+        size = sum(sends) * rows[0].shape[1] * 4 / 2**20
+        shown = f"{ratio.value:.3f} ({ratio.low:.3f} .. {ratio.high:.3f}) | {len(logs)}"
+        print(
+            f"| {problem.case.tokens} | {size:.2f} MiB | {medians[0]:.3g} ms | {medians[1]:.3g} ms | {shown} |",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()

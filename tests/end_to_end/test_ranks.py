@@ -1,0 +1,151 @@
+"""Collective workloads on 2 and 4 real processes over gloo: right answers, and what becomes of a rank that fails."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from playing import ROOT, Stage, end_of, wait_until
+
+from results.store import RunFile, read
+
+PLUGIN = ROOT / "tests" / "rank_plugin"
+TARGET = ("--target", "torch:cpu", "--budget", "50ms", "--precision", "50%")
+MODELS = "{tiny-v3,tiny-longcat,tiny-nemotron,tiny-llama4,tiny-gpt-oss}"
+EXCHANGE = "dispatch-combine/tiny-olmoe/ep2/t8/fp32/zipf1.0/latency"
+OTHER = "dispatch-combine/tiny-olmoe/ep2/t4/fp32/zipf1.0/latency"
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory: pytest.TempPathFactory) -> Stage:
+    stage = Stage(tmp_path_factory.mktemp("ranks"))
+    stage.environment["PYTHONPATH"] += os.pathsep + str(PLUGIN)
+    return stage
+
+
+def ran(stage: Stage, *words: str, code: int = 0) -> RunFile:
+    done = stage.play("run", *words, *TARGET, "-o", "run.jsonl", "--force")
+    assert done.returncode == code, done.stderr
+    return read(stage.record)
+
+
+def descendants(pid: int) -> list[psutil.Process]:
+    try:
+        return psutil.Process(pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
+
+
+def ranks_of(conductor: int) -> list[psutil.Process]:
+    """The rank processes, once there are some."""
+    found = []
+    for one in descendants(conductor):
+        try:
+            if "harness.rank_worker" in one.cmdline() and "torch.distributed.run" not in one.cmdline():
+                found.append(one)
+        except psutil.Error:
+            continue
+    return found
+
+
+def gone(processes: list[psutil.Process]) -> bool:
+    return all(not one.is_running() or one.status() == psutil.STATUS_ZOMBIE for one in processes)
+
+
+def test_two_and_four_ranks_give_the_layer_of_one_process(ranks: Stage) -> None:
+    # Latent experts, identity experts, groups, weights on the input, biases; every implementation passes the reference's check.
+    cases = (
+        f"ep-moe-layer/{MODELS}/ep4/t8/bf16/zipf1.0/latency",
+        "dispatch-combine/tiny-v3/ep4/t8/bf16/balanced/latency",
+    )
+    found = ran(ranks, *cases, "--nproc", "4").measurements
+    assert [line.status for line in found] == ["ok"] * 12, [line.reason for line in found]
+    for line in found:
+        assert line.ranks is not None
+        assert (line.ranks.count, line.ranks.backend, line.ranks.hosts) == (4, "gloo", 1)
+        assert line.ranks.shared_cpu
+        assert [max(own) for own in zip(*line.ranks.samples_ns, strict=True)] == line.samples_ns
+        assert line.check is not None
+        assert line.check.slots == 16
+    assert len({line.input_digest for line in found if line.case.startswith("dispatch")}) == 1
+
+
+def test_a_skewed_plan_shows_in_the_ranks_and_in_the_tables(ranks: Stage) -> None:
+    [line, _] = ran(ranks, EXCHANGE, "--nproc", "2").measurements
+    assert line.ranks is not None
+    assert line.ranks.assignments[0] != line.ranks.assignments[1]
+    shown = ranks.play("show", "run.jsonl")
+    assert "Across ranks" in shown.stdout
+    assert "2 gloo [1]" in shown.stdout
+    [row, _] = json.loads(ranks.play("show", "run.jsonl", "--json").stdout)["measurements"]
+    assert row["busbw_gb_per_s"] == pytest.approx(row["algbw_gb_per_s"] / 2)
+    assert row["ranks_assignments"] == line.ranks.assignments
+
+
+@pytest.mark.parametrize(
+    ("fault", "status", "said"),
+    [
+        ("swaps", "wrong", "rank 1: slot 0 received"),
+        ("loses", "wrong", "rank 1: slot 0 combined"),
+        ("dies", "crashed", "rank 1 killed by SIGKILL"),
+        ("raises", "crashed", "rank 1 exited with code 1: ZeroDivisionError: on purpose"),
+        ("hangs", "timeout", "--prepare-timeout 8s"),
+    ],
+)
+def test_a_fault_of_one_rank_ends_its_case_and_not_the_run(ranks: Stage, fault: str, status: str, said: str) -> None:
+    words = ("--implementation", fault, "--implementation", "all-to-all", "--prepare-timeout", "8s")
+    run_file = ran(ranks, EXCHANGE, "--nproc", "2", *words, code=1)
+    assert run_file.complete
+    found = {line.implementation: line for line in run_file.measurements}
+    assert found["all-to-all"].status == "ok"
+    assert (found[fault].status, said in (found[fault].reason or "")) == (status, True), found[fault].reason
+
+
+def test_kill_9_of_a_rank_leaves_a_whole_record_and_no_process(ranks: Stage) -> None:
+    words = ("run", EXCHANGE, OTHER, "--nproc", "2", "--implementation", "all-to-all", "--target", "torch:cpu")
+    ranks.record.unlink(missing_ok=True)
+    conductor = ranks.begin(*words, "--budget", "4s", "--precision", "0.01%", "-o", "run.jsonl")
+    wait_until(lambda: len(ranks_of(conductor.pid)) == 2 and ranks.record.exists())
+    every = descendants(conductor.pid)
+    time.sleep(1.5)
+    os.kill(ranks_of(conductor.pid)[1].pid, signal.SIGKILL)
+    wait_until(lambda: gone(every))
+    again = ranks_of(conductor.pid)
+    end_of(conductor)
+    run_file = read(ranks.record)
+    assert run_file.complete
+    assert [line.status for line in run_file.measurements] == ["crashed", "ok"]
+    assert "killed by SIGKILL" in (run_file.measurements[0].reason or "")
+    wait_until(lambda: gone(again))
+
+
+def test_kill_9_of_the_conductor_leaves_no_rank(ranks: Stage) -> None:
+    ranks.record.unlink(missing_ok=True)
+    words = ("run", EXCHANGE, "--nproc", "2", "--target", "torch:cpu", "--budget", "60s", "--precision", "0.01%")
+    conductor = ranks.begin(*words, "-o", "run.jsonl")
+    wait_until(lambda: len(ranks_of(conductor.pid)) == 2 and ranks.record.exists())
+    every = descendants(conductor.pid)
+    conductor.kill()
+    end_of(conductor)
+    wait_until(lambda: gone(every))
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ((EXCHANGE,), "is the work of 2 ranks: run it with --nproc 2"),
+        ((EXCHANGE, "--nproc", "4"), "no case here is the work of 4 ranks"),
+        (("router/tiny-olmoe/ep1/t8/fp32/balanced/latency", "--nproc", "2"), "is the work of one process"),
+        ((EXCHANGE, "--nproc", "2", "--processes", "3"), "choose one"),
+        ((EXCHANGE, "--nproc", "0"), "--nproc 0 is not between"),
+    ],
+)
+def test_mistakes_about_ranks_name_the_mend(ranks: Stage, words: tuple[str, ...], said: str, tmp_path: Path) -> None:
+    done = ranks.play("run", *words, "--target", "torch:cpu", "-o", str(tmp_path / "none.jsonl"))
+    assert (done.returncode, said in done.stderr) == (2, True), done.stderr
+    assert not (tmp_path / "none.jsonl").exists()

@@ -1,0 +1,61 @@
+"""Implementations of `dispatch-combine` with a fault on rank 1 alone."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from typing import Any
+
+from workloads.dispatch_combine import build_torch
+from workloads.problem import Problem
+from workloads.registry import Built, implementation, of_ranks
+
+
+def _fault(name: str, spoil: Callable[[dict[str, Any]], None], first: bool) -> None:
+    """`spoil` happens on rank 1 before (`first`) or after the collectives of every call."""
+
+    def build(problem: Problem, on: Any) -> Built:
+        right = build_torch(problem, on).call
+        assert problem.seat is not None
+        here = problem.seat.rank == 1
+
+        def call(slot: int) -> dict[str, Any]:
+            if here and first:
+                spoil({})
+            outputs = right(slot)
+            if here and not first:
+                spoil(outputs)
+            return outputs
+
+        return Built(call)
+
+    implementation("dispatch-combine", "torch", name, "open", cannot=of_ranks)(build)
+
+
+def _swap(outputs: dict[str, Any]) -> None:
+    outputs["received"][[0, 1]] = outputs["received"][[1, 0]]
+
+
+def _lose(outputs: dict[str, Any]) -> None:
+    outputs["combined"][0] = 0.0
+
+
+def _die(_: dict[str, Any]) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _hang(_: dict[str, Any]) -> None:
+    time.sleep(3600)
+
+
+def _raise(_: dict[str, Any]) -> None:
+    raise ZeroDivisionError("on purpose")
+
+
+_fault("swaps", _swap, first=False)
+_fault("loses", _lose, first=False)
+_fault("dies", _die, first=True)
+_fault("hangs", _hang, first=True)
+_fault("raises", _raise, first=True)
