@@ -26,7 +26,7 @@ __all__ = ["Alone", "Elsewhere", "Ranks", "join"]
 BACKENDS = {"cpu": "gloo", "cuda": "nccl", "npu": "hccl", "xpu": "xccl"}
 LONG = datetime.timedelta(days=1)
 """Between ranks; how long a phase may take is the conductor's business, who kills them all."""
-ALONE_S = 10
+ALONE_S = 5
 """A rank that fails waits so long for the others to come to the same point, then ends, and with it the group."""
 
 
