@@ -155,7 +155,7 @@ def test_the_digest_does_not_change_with_words_or_the_way_of_writing(mine: Path)
 
 
 def test_the_shipped_suites_are_these_and_can_be_loaded() -> None:
-    names = ["ci", "decode", "full", "precision", "prefill", "quick", "skew", "sparsity", "standard", "sustained"]
+    names = ["ci", "decode", "ep", "full", "precision", "prefill", "quick", "skew", "sparsity", "standard", "sustained"]
     assert shipped_suites() == names
     assert {case for name in shipped_suites() for case in load_suite(name).cases} == set(catalogue())
 
@@ -184,7 +184,7 @@ def test_standard_covers_prefill_and_decode_even_and_skewed_bf16_first() -> None
     assert {"latency", "throughput"} == {case.scenario for case in cases}
 
 
-WITHOUT_CONTROLS = ("decode", "full", "precision", "skew")
+WITHOUT_CONTROLS = ("decode", "ep", "full", "precision", "skew")
 
 
 @pytest.mark.parametrize("name", shipped_suites())
