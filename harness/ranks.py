@@ -17,6 +17,7 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import repeat
 from typing import Any
 
 from harness.sampling import Timer
@@ -105,8 +106,8 @@ class Ranks(Alone):
 
     def requests(self, lines: Iterable[bytes] | None) -> Iterator[bytes]:
         """The conductor's requests on every rank: rank 0 reads them and repeats them."""
-        for line in lines or iter(lambda: None, 0):
-            told = self.first(line)
+        for line in lines or repeat(None):
+            told: bytes | None = self.first(line)
             if told is None:
                 return
             yield told
@@ -147,7 +148,7 @@ class Ranks(Alone):
 
     @contextmanager
     def _speaking(self, alone: Exception | None = None) -> Iterator[None]:
-        """A rank to which another one is lost ends too, a little later: the launcher is to see first the one that went first."""
+        """A rank that has lost another one ends too, a little later: the launcher is to see first which went first."""
         try:
             yield
         except RuntimeError as error:

@@ -68,10 +68,10 @@ class TargetFacts:
     """`cpu`, `cuda`, `npu`, ...; for ONNX Runtime the provider in lower case (`cpu`, `cuda`, `cann`, ...)."""
     synchronous: bool = True
     """True where a call is complete when it returns."""
-    ranks: int = 1
-    """Processes that take part in every call of a collective workload, this one among them."""
     features: frozenset[str] = frozenset()
     """What the runtime's build offers, such as `grouped_mm`; `host`: a provider of any name that works on the host's CPU."""
+    ranks: int = 1
+    """Processes that take part in every call of a collective workload, this one among them."""
 
 
 class Workload(Protocol):
