@@ -137,6 +137,8 @@ class _Run:
         self._record.end(outcome.interrupted)
 
     def _ceilings(self, offers: Sequence[Offer], rest: Sequence[Step]) -> None:
+        if self._job.options.nproc > 1:
+            return  # one rank's device, with the others idle, is no ceiling of a group's exchange
         known = {line.target for line in self._job.before.ceilings} if self._job.before else set()
         for offer in offers:
             cases = [step.case for step in rest if step.target == offer.target]

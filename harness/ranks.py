@@ -12,11 +12,13 @@ import itertools
 import os
 import socket
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import repeat
 from typing import Any
 
 from harness.sampling import Timer
@@ -27,8 +29,12 @@ __all__ = ["Alone", "Elsewhere", "Ranks", "join"]
 BACKENDS = {"cpu": "gloo", "cuda": "nccl", "npu": "hccl", "xpu": "xccl"}
 LONG = datetime.timedelta(days=1)
 """Between ranks; how long a phase may take is the conductor's business, who kills them all."""
-ALONE_S = 10
+ALONE_S = 5
 """A rank that fails waits so long for the others to come to the same point, then ends, and with it the group."""
+
+
+LATER_S = 1.0
+"""Several looks of torchrun at its ranks."""
 
 
 class Elsewhere(Exception):
@@ -70,7 +76,6 @@ class Ranks(Alone):
         import torch.distributed as dist
 
         self._dist = dist
-        self._alone = datetime.timedelta(seconds=ALONE_S)
         self.rank, self.count = dist.get_rank(), dist.get_world_size()
         self.hosts: list[str] = self.share(os.environ.get("MOEMARK_HOST") or socket.gethostname())
         self.backend = ""
@@ -125,23 +130,31 @@ class Ranks(Alone):
                 raise Elsewhere(rank, *other)
 
     def share(self, value: Any, alone: Exception | None = None) -> list[Any]:
-        """`alone`: what went wrong here: the others, waiting for this rank inside a collective, may never come."""
-        try:
-            self._dist.monitored_barrier(timeout=self._alone if alone else LONG)
-        except RuntimeError:
-            if alone is None:
-                raise
-            traceback.print_exception(alone)
-            print(f"rank {self.rank}: {type(alone).__name__}: {alone}", file=sys.stderr, flush=True)
-            os._exit(1)  # the launcher ends the others
+        """`alone`: what went wrong here; the others, waiting for this rank inside a collective, may never come here."""
         values: list[Any] = [None] * self.count
-        self._dist.all_gather_object(values, value)
+        leaving = threading.Timer(ALONE_S, _leave, (self.rank, alone)) if alone else None
+        if leaving is not None:
+            leaving.start()
+        with self._speaking(alone):
+            self._dist.all_gather_object(values, value)
+        if leaving is not None:
+            leaving.cancel()
         return values
 
     def first(self, value: Any) -> Any:
         box = [value]
-        self._dist.broadcast_object_list(box, src=0)
+        with self._speaking():
+            self._dist.broadcast_object_list(box, src=0)
         return box[0]
+
+    @contextmanager
+    def _speaking(self, alone: Exception | None = None) -> Iterator[None]:
+        """A rank that has lost another one ends too, a little later: the launcher is to see first which went first."""
+        try:
+            yield
+        except RuntimeError as error:
+            time.sleep(LATER_S)
+            _leave(self.rank, alone or error)
 
     def timer(self, prepared: Any, now: Callable[[], int]) -> Timer:
         from harness.aligned import AlignedTimer
@@ -154,7 +167,8 @@ class Ranks(Alone):
 
         own = torch.tensor(values, dtype=torch.int64)
         every = [torch.empty_like(own) for _ in range(self.count)]
-        self._dist.all_gather(every, own)
+        with self._speaking():
+            self._dist.all_gather(every, own)
         return [one.tolist() for one in every]
 
     def line_up(self) -> None:
@@ -164,6 +178,13 @@ class Ranks(Alone):
             start = max(clock for (clock,) in seen) + LINE_UP_NS
             while time.perf_counter_ns() < start:
                 pass
+
+
+def _leave(rank: int, error: Exception) -> None:
+    """Ends this rank at once, saying why; what launched it ends the others."""
+    traceback.print_exception(error)
+    print(f"rank {rank}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+    os._exit(1)
 
 
 LINE_UP_NS = 1_000_000

@@ -104,8 +104,6 @@ class Worker:
         return self._bench
 
     def _ceilings(self, request: dict[str, Any]) -> None:
-        if self._ranks.rank:
-            return  # the first rank's device, with nothing beside it, stands for all
         shapes = [(m, n, k) for m, n, k in request["shapes"]]
         try:
             found = self._open_bench().target.ceilings(request["dtypes"], shapes)

@@ -54,7 +54,7 @@ class TorchTarget:
         self._numerics = _ieee_numerics()
         there = {"grouped_mm": _has_grouped_mm, "int4pack": _has_int4pack, "tf32": _has_tf32, "npu_moe": _has_npu_moe}
         features = frozenset(name for name, has in there.items() if has(self._device)) | _packed_features(self._device)
-        self.facts = TargetFacts("torch", self._device.type, self._module is None, features=features)
+        self.facts = TargetFacts("torch", self._device.type, self._module is None, features)
         self._group: Any = None
 
     def join(self, group: Any, ranks: int) -> None:

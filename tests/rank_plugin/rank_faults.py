@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import time
 from collections.abc import Callable
 from typing import Any
@@ -42,10 +40,6 @@ def _lose(outputs: dict[str, Any]) -> None:
     outputs["combined"][0] = 0.0
 
 
-def _die(_: dict[str, Any]) -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
 def _hang(_: dict[str, Any]) -> None:
     time.sleep(3600)
 
@@ -56,6 +50,5 @@ def _raise(_: dict[str, Any]) -> None:
 
 _fault("swaps", _swap, first=False)
 _fault("loses", _lose, first=False)
-_fault("dies", _die, first=True)
 _fault("hangs", _hang, first=True)
 _fault("raises", _raise, first=True)
