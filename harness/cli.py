@@ -5,14 +5,14 @@ from __future__ import annotations
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
+from harness import questions
+from harness.arguments import AsJson, Runs
+from harness.arguments import warned as _warned
 from results.exporting import FORMATS
-
-if TYPE_CHECKING:
-    from results.store import RunFile
 
 __all__ = ["app", "main"]
 
@@ -23,9 +23,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON document instead of tables.")]
-Runs = Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run files (.jsonl).")]
 
 
 class Kind(StrEnum):
@@ -441,7 +438,4 @@ def schema(
     print(json.dumps(record_schema(), indent=1, ensure_ascii=False))
 
 
-def _warned(run_file: RunFile) -> RunFile:
-    if run_file.warning:
-        print(f"moemark: {run_file.warning}", file=sys.stderr)
-    return run_file
+questions.add_to(app)

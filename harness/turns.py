@@ -43,8 +43,9 @@ class Turns:
         try:
             timer = self._timer = Timer(self._prepared, self._bench.now)
             # The budget is that of both sides, and so is the share of it that warming up may take.
+            # Long calls are warm after a revolution: what trend is left both sides have, turn by turn.
             half = round(self._request.budget_s * 1e9 / 2)
-            warm = warm_up(timer, Goal("latency", self._request.precision, half))
+            warm = warm_up(timer, Goal("latency", self._request.precision, half), least_blocks=0)
             self._handles = [*self._attempt.handles, *warm.handles]
         except Exception as error:
             self._failed(error)

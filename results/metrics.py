@@ -23,12 +23,14 @@ __all__ = [
     "Peak",
     "ceilings_of",
     "compute_format",
+    "datasheet",
     "device_id",
     "device_name",
     "gb_per_s",
     "metrics",
     "rate_per_s",
     "sol_ns",
+    "target_facts",
     "tflop_per_s",
 ]
 
@@ -117,13 +119,22 @@ def ceilings_of(run_file: RunFile, target: str) -> Ceilings:
 
 def device_id(run_file: RunFile, target: str) -> str:
     """What names the physical device of a target; targets with the same one share their ceilings."""
-    return str(_facts(run_file, target).get("device_id", target))
+    return str(target_facts(run_file, target).get("device_id", target))
 
 
 def device_name(run_file: RunFile, target: str) -> str | None:
     """Name of a target's device as its runtime reported it."""
-    found = _facts(run_file, target).get("name")
+    found = target_facts(run_file, target).get("name")
     return str(found) if found else None
+
+
+def datasheet(run_file: RunFile, target: str) -> hardware.Device | None:
+    """What is published of a target's device; None if nobody in the run could name it, or nothing is known of that name."""
+    # Not every runtime can name its device; another one of the run on the same device may.
+    here = device_id(run_file, target)
+    same = [other for other in run_file.run.targets if device_id(run_file, other) == here]
+    names = [device_name(run_file, other) for other in same]
+    return next((found for name in names if name and (found := hardware.find(name))), None)
 
 
 def compute_format(dtype: str) -> str:
@@ -133,7 +144,8 @@ def compute_format(dtype: str) -> str:
     return found.group() if found else activation
 
 
-def _facts(run_file: RunFile, target: str) -> dict[str, Any]:
+def target_facts(run_file: RunFile, target: str) -> dict[str, Any]:
+    """What a target reported of itself (`describe`); empty where the header has nothing."""
     targets = run_file.run.environment.get("targets")
     facts = targets.get(target) if isinstance(targets, dict) else None
     return facts if isinstance(facts, dict) else {}
@@ -199,11 +211,7 @@ class _Derivation:
 
     @cached_property
     def sheet(self) -> hardware.Device | None:
-        # Not every runtime can name its device; another one of the run on the same device may.
-        run_file, here = self.run_file, device_id(self.run_file, self.measurement.target)
-        same = [target for target in run_file.run.targets if device_id(run_file, target) == here]
-        names = [device_name(run_file, target) for target in same]
-        return next((found for name in names if name and (found := hardware.find(name))), None)
+        return datasheet(self.run_file, self.measurement.target)
 
     @property
     def mfu(self) -> float | None:

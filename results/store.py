@@ -43,6 +43,8 @@ class RunFile:
     """Intact lines, the header and `end` included."""
     parts: tuple[record.Part, ...] = ()
     """What single processes found; the measurements hold it too as soon as the last round is over."""
+    places: tuple[int, ...] = ()
+    """Line number of each measurement, from 1, in the same order: what a reader is sent to."""
 
     @property
     def complete(self) -> bool:
@@ -222,6 +224,7 @@ class _Scan:
             torn=self.torn,
             lines=len(self.lines),
             parts=tuple(line for line in self.lines if isinstance(line, record.Part)),
+            places=tuple(i + 1 for i in measured),
         )
 
 
