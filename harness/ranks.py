@@ -8,7 +8,6 @@ backend. A rank alone (`Alone`) is the same with nobody else in it.
 from __future__ import annotations
 
 import datetime
-import itertools
 import os
 import socket
 import sys
@@ -107,7 +106,7 @@ class Ranks(Alone):
 
     def requests(self, lines: Iterable[bytes] | None) -> Iterator[bytes]:
         """The conductor's requests on every rank: rank 0 reads them and repeats them."""
-        for line in lines if lines is not None else itertools.repeat(b""):
+        for line in lines if lines is not None else repeat(b""):
             told = self.first(line)
             if told is None:
                 return

@@ -32,6 +32,8 @@ def _unsuited(case: Case, facts: TargetFacts) -> str | None:
 def _cannot(case: Case, facts: TargetFacts) -> str | None:
     if case.dtype != "bf16":
         return "torch compiles grouped_mm in bf16 only"
+    if "inductor" not in facts.features:
+        return f"torch.compile has no code generator for {facts.device_type}"
     if facts.device_type == "cpu" and shutil.which("g++") is None and shutil.which("clang++") is None:
         return "torch.compile needs a C++ compiler here: install g++"
     return lacks_grouped_mm(case, facts)
