@@ -61,7 +61,7 @@ def write_record(
         targets=[target],
         options={},
         plan=[(case, target) for case in cases],
-        environment=environment() | {"targets": {target: dict(about)}},
+        environment=environment() | {"targets": {target: _plain(about)}},
     )
     with Writer(path, force=True) as writer:
         lines: list[Line] = [header, *ceilings, *(_measurement(target, *one) for one in parts.values())]
@@ -69,6 +69,11 @@ def write_record(
             writer.append(line)
         writer.append(End(lines=writer.lines, ended_utc=now))
     return read(path)
+
+
+def _plain(about: Mapping[str, Any]) -> Any:
+    """What a target tells of itself in JSON's own types: torch's version is a class of its own."""
+    return json.loads(json.dumps(about))
 
 
 def _measurement(target: str, problem: Problem, samples: Sequence[tuple[int, int]]) -> Measurement:
