@@ -121,7 +121,7 @@ def devices(
 
 @app.command("list")
 def list_(kind: Annotated[Kind, typer.Argument(help="What to list.")], as_json: AsJson = False) -> None:
-    """Models, suites, workloads, kinds of targets, or implementations."""
+    """Models, suites, workloads, kinds of targets, implementations, or numbers that others published."""
     from harness import printing
     from harness.listing import LISTINGS
 
@@ -129,7 +129,7 @@ def list_(kind: Annotated[Kind, typer.Argument(help="What to list.")], as_json: 
     rows = listing.rows()
     if as_json:
         return printing.print_json(kind.value, rows)
-    print(printing.table_of(f"{len(rows)} {kind.value}", rows, listing.shown(rows)).text())
+    printing.show(printing.table_of(f"{len(rows)} {kind.value}", rows, listing.shown(rows)))
 
 
 @app.command()
@@ -416,7 +416,7 @@ def coverage(
     found = covered([_warned(read(path)) for path in runs], cases)
     if as_json:
         return printing.print_json("coverage", coverage_rows(found))
-    print("\n\n".join(table.text() for table in coverage_tables(found, suite)))
+    printing.show(*coverage_tables(found, suite))
 
 
 @app.command()
