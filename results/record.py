@@ -57,7 +57,7 @@ Count = Annotated[int, msgspec.Meta(ge=0, le=MOST)]
 AtLeastOne = Annotated[int, msgspec.Meta(ge=1, le=MOST)]
 
 
-class _Struct(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+class _Struct(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
     """Frozen when built, strict when read."""
 
 
