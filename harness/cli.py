@@ -256,13 +256,14 @@ def compare(
     from harness.filtering import chosen_pairs
     from results.compare import Margins, comparison_rows
     from results.compare import compare as compare_runs
-    from results.store import read
+    from results.store import read, read_times
     from results.tables import comparison_table
 
     given = {"threshold": threshold, "same": same}
     margins = Margins(**{name: value for name, value in given.items() if value is not None})
-    first = _warned(read(base))
-    found = [compare_runs(first, _warned(read(path)), margins, across_formats) for path in new]
+    reader = read if across_formats else read_times
+    first = _warned(reader(base))
+    found = [compare_runs(first, _warned(reader(path)), margins, across_formats) for path in new]
     shown = [chosen_pairs(one, where or [], sort) for one in found]
     if as_json or as_csv:
         rows = [row for one, pairs in zip(found, shown, strict=True) for row in comparison_rows(one, pairs)]
