@@ -14,11 +14,13 @@ if TYPE_CHECKING:
 __all__ = ["AsJson", "Runs", "warned"]
 
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document instead of tables.")]
-Runs = Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run files (.jsonl).")]
+Runs = Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run files (.jsonl, .jsonl.gz).")]
 
 
 def warned(run_file: RunFile) -> RunFile:
     """The run, after a line on standard error where it was cut off."""
+    from results.visible import visible
+
     if run_file.warning:
-        print(f"moemark: {run_file.warning}", file=sys.stderr)
+        print(f"moemark: {visible(run_file.warning)}", file=sys.stderr)
     return run_file

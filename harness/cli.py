@@ -122,7 +122,7 @@ def devices(
 
 @app.command("list")
 def list_(kind: Annotated[Kind, typer.Argument(help="What to list.")], as_json: AsJson = False) -> None:
-    """Models, suites, workloads, kinds of targets, or implementations."""
+    """Models, suites, workloads, kinds of targets, implementations, or numbers that others published."""
     from harness import printing
     from harness.listing import LISTINGS
 
@@ -130,7 +130,7 @@ def list_(kind: Annotated[Kind, typer.Argument(help="What to list.")], as_json: 
     rows = listing.rows()
     if as_json:
         return printing.print_json(kind.value, rows)
-    print(printing.table_of(f"{len(rows)} {kind.value}", rows, listing.shown(rows)).text())
+    printing.show(printing.table_of(f"{len(rows)} {kind.value}", rows, listing.shown(rows)))
 
 
 @app.command()
@@ -271,13 +271,14 @@ def compare(
     from harness.filtering import chosen_pairs
     from results.compare import Margins, comparison_rows
     from results.compare import compare as compare_runs
-    from results.store import read
+    from results.store import read, read_times
     from results.tables import comparison_table
 
     given = {"threshold": threshold, "same": same}
     margins = Margins(**{name: value for name, value in given.items() if value is not None})
-    first = _warned(read(base))
-    found = [compare_runs(first, _warned(read(path)), margins, across_formats) for path in new]
+    reader = read if across_formats else read_times
+    first = _warned(reader(base))
+    found = [compare_runs(first, _warned(reader(path)), margins, across_formats) for path in new]
     shown = [chosen_pairs(one, where or [], sort) for one in found]
     if as_json or as_csv:
         rows = [row for one, pairs in zip(found, shown, strict=True) for row in comparison_rows(one, pairs)]
@@ -431,7 +432,7 @@ def coverage(
     found = covered([_warned(read(path)) for path in runs], cases)
     if as_json:
         return printing.print_json("coverage", coverage_rows(found))
-    print("\n\n".join(table.text() for table in coverage_tables(found, suite)))
+    printing.show(*coverage_tables(found, suite))
 
 
 @app.command()

@@ -30,6 +30,8 @@ def chosen_pairs(found: Comparison, conditions: Sequence[str], key: str | None) 
     """The pairs of a comparison that meet all conditions, by a column where `key` names one. Raises UserError likewise."""
     from results.compare import PAIR_COLUMNS, pair_row, with_segments
 
+    if not conditions and key is None:
+        return list(found.pairs)
     rows = [with_segments(pair_row(found.base, found.new, pair)) for pair in found.pairs]
     condition = condition_of(conditions, PAIR_COLUMNS)
     kept = [number for number, row in enumerate(rows) if condition.holds(row)]

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from results import two_runs
+from results.collector import no_cycles
 from results.figures import percent
 from results.matching import Match, fastest, matched
 from results.pairs import Correction, Joined, benjamini_hochberg, surviving
@@ -121,7 +122,8 @@ def compare(base: RunFile, new: RunFile, margins: Margins | None = None, across_
     Raises UserError, with the first reason, if no case is comparable.
     """
     margins = margins or Margins()
-    judge = _judge(base, new, margins, across_formats)
+    with no_cycles():
+        judge = _judge(base, new, margins, across_formats)
     pairs = _corrected(judge.pairs, benjamini_hochberg)
     ratios = [pair.ratio for pair in pairs if pair.ratio]
     if not ratios:
@@ -178,11 +180,13 @@ class _Judge:
         if match.reason or match.base is None or match.new is None:
             return Pair(*match.key, reason=match.reason, statuses=statuses)  # type: ignore[arg-type]
         lines, times = (match.base[0], match.new[0]), self._times(match)
-        pair = Pair(*match.key, times[0].estimate, times[1].estimate, warnings=_warnings(*lines), statuses=("ok", "ok"))
+        known: Any = {"warnings": _warnings(*lines), "statuses": ("ok", "ok")}
+        known |= {"base": times[0].estimate, "new": times[1].estimate}
         if match.base[1] == match.new[1]:
-            return replace(pair, ratio=Ratio(1.0, 1.0, 1.0), verdict="same", reason=_SAME_LINES)
-        if min(line.processes for line in lines) < 2:
-            return replace(pair, ratio=ratio_of(*times), verdict="unsure", reason=ONE_PROCESS)
+            return Pair(*match.key, ratio=Ratio(1.0, 1.0, 1.0), verdict="same", reason=_SAME_LINES, **known)
+        if min(lines[0].processes, lines[1].processes) < 2:
+            return Pair(*match.key, ratio=ratio_of(*times), verdict="unsure", reason=ONE_PROCESS, **known)
+        pair = Pair(*match.key, **known)
         if id(match) in self._beside:
             return self._beyond(pair, self._beside[id(match)])
         if any("contended" in line.warnings for line in lines):
@@ -271,8 +275,10 @@ class SideBySide:
 
 def targets_side_by_side(run_file: RunFile) -> list[SideBySide]:
     """Per case the fastest implementation of every target that does exactly this work (not `open`), and the ratios."""
-    cases = dict.fromkeys(line.case for line in run_file.measurements)
-    return [_side_by_side(case, run_file) for case in cases]
+    cases: dict[str, list[Measurement]] = {}
+    for line in run_file.measurements:
+        cases.setdefault(line.case, []).append(line)
+    return [_side_by_side(case, lines, run_file.run.targets) for case, lines in cases.items()]
 
 
 def _mean_verdict(pairs: tuple[Pair, ...], mean: Ratio, margins: Margins) -> Verdict:
@@ -334,9 +340,8 @@ def with_segments(row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _side_by_side(case: str, run_file: RunFile) -> SideBySide:
-    lines = [line for line in run_file.measurements if line.case == case]
-    chosen = {target: fastest(line for line in lines if line.target == target) for target in run_file.run.targets}
+def _side_by_side(case: str, lines: list[Measurement], targets: Sequence[str]) -> SideBySide:
+    chosen = {target: fastest(line for line in lines if line.target == target) for target in targets}
     first = next((line for line in chosen.values() if line), None)
     return SideBySide(case, tuple(_entry(target, line, first, lines) for target, line in chosen.items()))
 
@@ -356,4 +361,6 @@ def _why_none(lines: list[Measurement]) -> str:
 
 
 def _warnings(base: Measurement, new: Measurement) -> tuple[str, ...]:
+    if not base.warnings and not new.warnings:
+        return ()
     return tuple(f"{side} {word}" for side, line in (("base", base), ("new", new)) for word in line.warnings)

@@ -18,8 +18,10 @@ import msgspec
 
 from results import record
 from results.chain import DIGEST, canonical, link
+from results.collector import no_cycles
 from results.opening import is_compressed, lines_of, stem_of
 from results.run_file import RunFile
+from results.timed import DECODER, PassedOver, Timed
 from results.versions import is_newer_minor, known_part, migrated, needs_migration, too_deep
 from workloads.case import UserError
 
@@ -28,11 +30,12 @@ __all__ = ["Complaint", "Scan", "examine", "scan"]
 _TAIL = len(f',"{DIGEST}":"') + 64 + len('"}\n')
 _LINE = msgspec.json.Decoder(record.Line)
 _HEX = re.compile(r"[0-9a-f]{64}")
-_KIND_OF = {
+_KIND_OF: dict[type, str] = {
     record.Run: "run",
     record.Ceiling: "ceiling",
     record.Part: "part",
     record.Measurement: "measurement",
+    Timed: "measurement",
     record.End: "end",
 }
 
@@ -50,6 +53,8 @@ class Scan:
     """Where reading stands; `resume_*` is the state after the last line that a resumed run keeps."""
 
     path: Path
+    light: bool = False
+    """Whether measurements are read as `results.timed` has them."""
     complaints: list[Complaint] | None = None
     """What was found so far, where reading is to go on; None: the first raises UserError."""
     lines: list[tuple[int, record.Line]] = field(default_factory=list)
@@ -59,6 +64,8 @@ class Scan:
     newer: str | None = None
     version: int = record.SCHEMA_VERSION
     last_digest: str = ""
+    slots: dict[int, list[int]] = field(default_factory=dict)
+    """Length → the first list of slots that is so long."""
     torn: bool = False
     offset: int = 0
     resume_at: int = 0
@@ -90,10 +97,19 @@ class Scan:
         """A line is read: it stands in `lines`, unless its kind is unknown here."""
         self.offset += len(text)
         self.last_digest = self.digests[number] = digest
-        if line is not None:
+        if line is not None and not isinstance(line, PassedOver):
             self.lines.append((number, line))
+            self._share_slots(line)
         if not self.ended:
             self.resume_at, self.resume_lines, self.resume_digest = self.offset, number, digest
+
+    def _share_slots(self, line: record.Line) -> None:
+        """Nearly all measurements have the same slots: one list of them takes less memory."""
+        slots = getattr(line, "slots", None)
+        if slots is not None:
+            same = self.slots.setdefault(len(slots), slots)
+            if same is not slots and same == slots:
+                msgspec.structs.force_setattr(line, "slots", same)
 
     @property
     def run_file(self) -> RunFile:
@@ -125,9 +141,13 @@ def examine(path: Path) -> tuple[RunFile, list[Complaint]]:
     return found.run_file, found.complaints or []
 
 
-def scan(path: Path, complaints: list[Complaint] | None = None) -> Scan:
+def scan(path: Path, complaints: list[Complaint] | None = None, light: bool = False) -> Scan:
     """Reads all lines. Raises UserError for what is no run file, and without `complaints` for any line that is wrong."""
-    scan = Scan(path, complaints)
+    with no_cycles():
+        return _scan(Scan(path, light, complaints), path)
+
+
+def _scan(scan: Scan, path: Path) -> Scan:
     for number, text in enumerate(lines_of(path), 1):
         if number > 1 and not scan.lenient and _as_written(scan, number, text):
             continue
@@ -150,7 +170,7 @@ def _as_written(scan: Scan, number: int, text: bytes) -> bool:
     if tail != f',"{DIGEST}":"{digest}"}}\n'.encode() or needs_migration(scan.version):
         return False
     try:
-        line = _LINE.decode(body)
+        line = DECODER.decode(body) if scan.light else _LINE.decode(body)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
         return False
     _check_place(scan, number, line)

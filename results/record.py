@@ -41,6 +41,7 @@ __all__ = [
     "Skew",
     "Status",
     "Turn",
+    "consistent",
 ]
 
 SCHEMA_VERSION = 2
@@ -60,7 +61,7 @@ Count = Annotated[int, msgspec.Meta(ge=0, le=MOST)]
 AtLeastOne = Annotated[int, msgspec.Meta(ge=1, le=MOST)]
 
 
-class _Struct(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+class _Struct(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
     """Frozen when built, strict when read."""
 
 
@@ -318,20 +319,28 @@ class Observed(_Struct, frozen=True, kw_only=True):
     """`YYYY-MM-DDTHH:MM:SSZ`."""
 
     def __post_init__(self) -> None:
-        if self.samples_ns and self.status != "ok":
-            raise ValueError(f"status {self.status!r} must not carry samples")
-        if self.status == "ok" and not self.samples_ns:
-            raise ValueError("status 'ok' needs samples")
-        if self.slots is not None and len(self.slots) != len(self.samples_ns):
-            raise ValueError("as many slots as samples are needed")
+        consistent(self)
         if self.status == "ok" and not (self.check and self.check.passed):
             raise ValueError("status 'ok' needs a passed check")
-        if self.turns and sum(turn.samples for turn in self.turns) != len(self.samples_ns):
-            raise ValueError("turns must account for every sample")
-        if sum(turn.canary for turn in self.turns) != len(self.canary_ns):
-            raise ValueError("turns must account for every sample of the canary")
         if self.ranks and any(len(own) != len(self.samples_ns) for own in self.ranks.samples_ns):
             raise ValueError("each rank needs as many durations as there are samples")
+
+
+def consistent(line: Any) -> None:
+    """Raises ValueError where samples, slots, turns and status of an observation do not fit together."""
+    if line.samples_ns and line.status != "ok":
+        raise ValueError(f"status {line.status!r} must not carry samples")
+    if line.status == "ok" and not line.samples_ns:
+        raise ValueError("status 'ok' needs samples")
+    if line.slots is not None and len(line.slots) != len(line.samples_ns):
+        raise ValueError("as many slots as samples are needed")
+    samples = canary = 0
+    for turn in line.turns:
+        samples, canary = samples + turn.samples, canary + turn.canary
+    if line.turns and samples != len(line.samples_ns):
+        raise ValueError("turns must account for every sample")
+    if canary != len(line.canary_ns):
+        raise ValueError("turns must account for every sample of the canary")
 
 
 class Measurement(Observed, frozen=True, kw_only=True, tag_field="kind", tag="measurement"):

@@ -44,10 +44,13 @@ __all__ = [
     "slot_spread",
     "time_of",
     "verdict",
+    "why_no_percentile",
 ]
 
 _CONFIDENCE = 0.95
 _SIDE = 0.5 + _CONFIDENCE / 2
+TOGETHER = 4096
+"""Measurements of one shape that are computed at once: what that takes for a while is ten times their samples."""
 Verdict = str
 """`slower`, `faster`, `same` or `unsure`."""
 
@@ -165,7 +168,7 @@ def _by_shape(tables: Mapping[int, np.ndarray]) -> list[list[int]]:
     groups: dict[tuple[int, ...], list[int]] = {}
     for number, table in tables.items():
         groups.setdefault(table.shape, []).append(number)
-    return list(groups.values())
+    return [members[at : at + TOGETHER] for members in groups.values() for at in range(0, len(members), TOGETHER)]
 
 
 def estimate(samples_ns: Sequence[int], slots: Sequence[int] | None, calls_per_sample: int) -> Estimate:
@@ -187,23 +190,27 @@ def percentile(
     50th is the estimate itself.
     """
     series = Series(samples_ns, slots, calls_per_sample, processes)
+    reason = why_no_percentile(series, q)
+    return (None, reason) if reason else (percentiles(series, (q,), _estimate(series).ns)[q], None)
+
+
+def why_no_percentile(series: Series, q: float) -> str | None:
+    """Why the samples do not earn the q-th percentile; None if they do."""
     if q == 50:
-        return _estimate(series).ns, None
-    if calls_per_sample > 1:
-        return None, f"a sample is {calls_per_sample} calls"
-    needed = samples_needed(q)
-    if len(samples_ns) < needed:
-        return None, f"p{q:g} needs {needed} samples, there are {len(samples_ns)}"
-    return percentiles(series, (q,), _estimate(series).ns)[q], None
+        return None
+    if series.calls_per_sample > 1:
+        return f"a sample is {series.calls_per_sample} calls"
+    needed, count = samples_needed(q), len(series.samples_ns)
+    return f"p{q:g} needs {needed} samples, there are {count}" if count < needed else None
 
 
 def percentiles(series: Series, several: Sequence[float], estimate_ns: float) -> dict[float, float]:
     """Those of the percentiles that the samples earn, in ns, by the definition of `percentile`; 50 is the estimate itself."""
     import numpy as np
 
-    earned = [q for q in several if q == 50 or len(series.samples_ns) >= samples_needed(q)]
-    if series.calls_per_sample > 1:
-        return dict.fromkeys((q for q in earned if q == 50), estimate_ns)
+    earned = [q for q in several if why_no_percentile(series, q) is None]
+    if not set(earned) - {50}:
+        return dict.fromkeys(earned, estimate_ns)
     table = _table(series)
     relative = np.sort((table / np.median(table, axis=0)).ravel())
     # The smallest with at least q % at or below it (NumPy's method `inverted_cdf`); 99.9 % of 1,000 is 999, not 999.0000001.
@@ -240,8 +247,7 @@ def ratio_of(base: Level, new: Level) -> Ratio:
     """
     same = base.slots == new.slots
     centre = new.log - base.log if same else math.log(new.ns / base.ns)
-    both = (base.error, new.error)
-    half = _half_width(math.hypot(base.error.size, new.error.size), _joint_degrees(both))
+    half = _half_width(math.hypot(base.error.size, new.error.size), _joint_degrees(base.error, new.error))
     return _ratio(centre, half + base.error.bias + new.error.bias)
 
 
@@ -293,10 +299,10 @@ def _coarse(degrees: float) -> float:
     return math.floor(degrees / step) * step if degrees < math.inf else degrees
 
 
-def _joint_degrees(several: Sequence[Error]) -> float:
-    squares = [e.size**2 for e in several]
-    below = sum(square**2 / e.degrees for square, e in zip(squares, several, strict=True))
-    return sum(squares) ** 2 / below if 0 < below < math.inf else 1.0
+def _joint_degrees(one: Error, other: Error) -> float:
+    first, second = one.size**2, other.size**2
+    below = first**2 / one.degrees + second**2 / other.degrees
+    return (first + second) ** 2 / below if 0 < below < math.inf else 1.0
 
 
 def _table(series: Series) -> np.ndarray:

@@ -7,10 +7,11 @@ import statistics
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from results.collector import no_cycles
 from results.energy import Energy
 from results.metrics import Metrics, device_name, metrics_of
 from results.record import Measurement, Ranks
-from results.statistics import Series, percentile, slot_spread
+from results.statistics import Series, percentiles, slot_spread, why_no_percentile
 from results.store import RunFile, read
 from workloads.case import Case, parsed
 
@@ -106,7 +107,11 @@ def tidy_rows(run_file: RunFile, only: Sequence[int] | None = None) -> list[dict
 
 def rows_with(run_file: RunFile, columns: Iterable[str], only: Sequence[int] | None = None) -> list[dict[str, Any]]:
     """The same with these columns at least, and of the dear ones no more than that: for choosing rows by them."""
-    wanted = set(columns)
+    with no_cycles():
+        return _rows_with(run_file, set(columns), only)
+
+
+def _rows_with(run_file: RunFile, wanted: set[str], only: Sequence[int] | None) -> list[dict[str, Any]]:
     numbers = range(len(run_file.measurements)) if only is None else only
     lines = [run_file.measurements[number] for number in numbers]
     rows = [_recorded(run_file, run_file.measurements[number], run_file.digests[number]) for number in numbers]
@@ -151,13 +156,15 @@ def _derived(measurement: Measurement, figures: Metrics | None) -> dict[str, Any
 
 
 def _percentiles(measurement: Measurement, figures: Metrics | None) -> dict[str, Any]:
-    series = (measurement.samples_ns, measurement.slots, measurement.calls_per_sample)
-    processes = Series.of(measurement).processes
-    found: dict[str, Any] = {"slot_spread_ratio": slot_spread(*series[:2]) if figures else None}
+    found: dict[str, Any] = dict.fromkeys((*_PERCENTILES, "slot_spread_ratio"))
+    if figures is None:
+        return found
+    series = Series.of(measurement)
+    earned = percentiles(series, PERCENTILES, figures.time.ns)
     for q in PERCENTILES:
-        value, reason = percentile(*series, q, processes) if figures else (None, None)
-        found |= {f"p{q:g}_ns": value, f"p{q:g}_missing": reason}
-    return found
+        missing = None if q in earned else why_no_percentile(series, q)
+        found |= {f"p{q:g}_ns": earned.get(q), f"p{q:g}_missing": missing}
+    return found | {"slot_spread_ratio": slot_spread(series.samples_ns, series.slots)}
 
 
 def _segments(case: Case) -> dict[str, Any]:

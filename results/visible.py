@@ -11,4 +11,4 @@ _HIDDEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060
 
 def visible(text: str) -> str:
     """The text with `�` for every control character, line break and sign that changes the direction of others."""
-    return _HIDDEN.sub("�", text)
+    return text if text.isprintable() else _HIDDEN.sub("�", text)

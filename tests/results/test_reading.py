@@ -249,3 +249,24 @@ def test_no_path_in_a_record_is_followed(path: Path, tmp_path: Path) -> None:
     for word in (str(secret), "../secret.toml", "secret"):
         path.write_bytes(forged(lines_of_a_run(header={"selection": [word]})))
         assert "title" not in json.dumps([str(one) for one in verify_file(path).findings])
+
+
+# ---- large records
+
+
+def test_a_light_reading_has_the_times_and_the_digests_of_a_whole_one(path: Path) -> None:
+    path.write_bytes(forged(lines_of_a_run()))
+    whole, light = store.read(path), store.read_times(path)
+    assert light.digests == whole.digests
+    for ours, theirs in zip(light.measurements, whole.measurements, strict=True):
+        names = ("case", "status", "samples_ns", "slots", "warnings", "reason", "input_digest")
+        assert [getattr(ours, name) for name in names] == [getattr(theirs, name) for name in names]
+    assert not hasattr(light.measurements[0], "check")
+
+
+def test_a_light_reading_sees_edits_too(path: Path) -> None:
+    path.write_bytes(
+        forged(lines_of_a_run()).replace(b'"tolerance"', b'"tolerence"').replace(b'"before":true', b'"before":false')
+    )
+    with pytest.raises(UserError, match="line 2"):
+        store.read_times(path)
