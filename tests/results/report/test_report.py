@@ -57,7 +57,7 @@ def points_of(*run_files: RunFile) -> tuple[list[Shown], plots.Style]:
 
 def test_the_answer_comes_first(write_run: WriteRun) -> None:
     text = Page(html([write_run(*ceilings(), measurement())])).text
-    assert text.index("16.0k tokens/s") < text.index("All measurements")
+    assert text.index("16.0k tokens/s") < text.index("1 measurements, all of them")
 
 
 def test_the_headline_is_the_claimed_models_layer_at_most_tokens(write_run: WriteRun) -> None:
