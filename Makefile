@@ -1,13 +1,23 @@
 # make bench   sets everything up, measures, prints the table, writes run and report to runs/
 # make test    sets everything up, runs the tests; make test-all also those that make environments of their own
+# make wheelhouse   fetches all that set-up takes, for x86_64 and aarch64; make bench WHEELHOUSE=wheelhouse needs no network
 PYTHON ?= python3
+WHEELHOUSE ?=
+MACHINES ?= x86_64 aarch64
+WITH ?= torch,ort,nvidia,dev
+GLIBCS := 28 27 26 25 24 23 22 21 20 19 18 17
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: bench test test-all lint format clean golden campaign browser
+.PHONY: bench test test-all lint format clean golden campaign browser fuzz wheelhouse
 .DELETE_ON_ERROR:
+
+ifneq ($(WHEELHOUSE),)
+export PIP_NO_INDEX := 1
+export PIP_FIND_LINKS := $(abspath $(WHEELHOUSE))
+endif
 
 # A venv made from a venv sees the base interpreter's packages, not the venv's: those come by a .pth file.
 # An interpreter that already has torch or onnxruntime (CUDA image, torch_npu, ROCm, onnxruntime-gpu) keeps it.
@@ -65,7 +75,21 @@ format: $(STAMP)
 # The long forms: how well decisions hold here, beside other tools. Resumable; over an hour on a quiet machine.
 campaign: $(STAMP)
 	$(PIP) install --quiet -c constraints.txt pyperf
+	$(BIN)/python -m benchmarks.fuzz
 	$(BIN)/python -m benchmarks.campaign
+
+# 200,000 hostile records read, shown, compared, exported and verified: about ten minutes.
+fuzz: $(STAMP)
+	$(BIN)/python -m benchmarks.fuzz
+
+# For this Python's version, and any glibc from 2.28 on. setuptools is what an editable install builds with.
+wheelhouse:
+	@set -e; for machine in $(MACHINES); do \
+		echo "wheels for $$machine ..."; \
+		$(PYTHON) -m pip --disable-pip-version-check download --quiet --dest wheelhouse --only-binary :all: \
+			$(foreach glibc,$(GLIBCS),--platform manylinux_2_$(glibc)_$$machine) --platform manylinux2014_$$machine \
+			-c constraints.txt -c constraints-torch.txt "setuptools>=77" ".[$(WITH)]"; \
+	done; rm -f wheelhouse/moemark-*; du -sh wheelhouse
 
 golden: $(STAMP)
 	$(BIN)/python -m seeds.golden.pin

@@ -26,7 +26,16 @@ from harness.surroundings import OWN_ROOMS, worker_environment
 from harness.targets import TargetName
 from workloads.case import UserError
 
-__all__ = ["CodeFolder", "Died", "Overdue", "WorkerProcess", "find_interpreter"]
+__all__ = [
+    "CodeFolder",
+    "Died",
+    "Overdue",
+    "WorkerProcess",
+    "end_of",
+    "find_interpreter",
+    "kill_group",
+    "last_line",
+]
 
 BOOTSTRAP = "import sys; from harness.worker import main; main(int(sys.argv[1]), int(sys.argv[2]))"
 SEND_S = 60.0
@@ -133,7 +142,7 @@ class WorkerProcess:
         """Kills the worker and everything it started, and waits until it is gone."""
         if self._requests < 0:
             return
-        _kill_group(self._process.pid)
+        kill_group(self._process.pid)
         self._process.wait()
         os.close(self._requests)
         os.close(self._events)
@@ -151,7 +160,7 @@ class WorkerProcess:
         except subprocess.TimeoutExpired:
             pass
         finally:
-            _kill_group(self._process.pid)
+            kill_group(self._process.pid)
             self._process.wait()
 
     def _death(self) -> Died:
@@ -162,8 +171,8 @@ class WorkerProcess:
             self.kill()
             return Died("closed its line without ending")
         self.kill()
-        how = f"killed by {_signal_name(-code)}" if code < 0 else f"exited with code {code}"
-        tail = _last_line(self._output)
+        how = end_of(code)
+        tail = last_line(self._output)
         return Died(f"{how}: {tail}" if tail else how)
 
 
@@ -202,7 +211,13 @@ def find_interpreter(name: str | None) -> str:
     return found
 
 
-def _last_line(path: Path) -> str:
+def end_of(code: int) -> str:
+    """How a process ended, from its exit code."""
+    return f"killed by {_signal_name(-code)}" if code < 0 else f"exited with code {code}"
+
+
+def last_line(path: Path) -> str:
+    """The last words of a process in its output file; its paths cut down."""
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - 4096))
         lines = [line.strip() for line in file.read().decode(errors="replace").splitlines() if line.strip()]
@@ -216,7 +231,8 @@ def _signal_name(number: int) -> str:
         return f"signal {number}"
 
 
-def _kill_group(group: int) -> None:
+def kill_group(group: int) -> None:
+    """Kills a process group; one that is gone is no mistake."""
     try:
         os.killpg(group, signal.SIGKILL)
     except ProcessLookupError:

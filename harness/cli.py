@@ -5,14 +5,14 @@ from __future__ import annotations
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
+from harness import questions
+from harness.arguments import AsJson, Runs
+from harness.arguments import warned as _warned
 from results.exporting import FORMATS
-
-if TYPE_CHECKING:
-    from results.store import RunFile
 
 __all__ = ["app", "main"]
 
@@ -24,9 +24,6 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON document instead of tables.")]
-Runs = Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run files (.jsonl).")]
-
 
 class Kind(StrEnum):
     """What `list` can list."""
@@ -36,6 +33,7 @@ class Kind(StrEnum):
     workloads = "workloads"
     targets = "targets"
     implementations = "implementations"
+    published = "published"
 
 
 def main() -> None:
@@ -60,7 +58,9 @@ def _exit_code() -> int:
 
 
 def _mistake(text: str) -> int:
-    print(f"moemark: {' '.join(text.split())}", file=sys.stderr)
+    from results.visible import visible
+
+    print(f"moemark: {visible(' '.join(text.split()))}", file=sys.stderr)
     return 2
 
 
@@ -82,36 +82,6 @@ def _top(
         print(context.get_help())
 
 
-@app.command()
-def devices(as_json: AsJson = False) -> None:
-    """What can run here; for the rest, what is missing."""
-    from dataclasses import asdict
-
-    from harness import doctor, printing
-
-    rows = [asdict(finding) for finding in doctor.examine()]
-    if as_json:
-        return printing.print_json("targets", rows)
-    usable = [row for row in rows if row["usable"]]
-    print(printing.table_of("Can run here", usable, ("target", "device", "runtime")).text())
-    for row in rows:
-        if not row["usable"]:
-            print(f"\n{row['target']} cannot run here: {row['reason']}")
-
-
-@app.command("list")
-def list_(kind: Annotated[Kind, typer.Argument(help="What to list.")], as_json: AsJson = False) -> None:
-    """Models, suites, workloads, kinds of targets, or implementations."""
-    from harness import printing
-    from harness.listing import LISTINGS
-
-    listing = LISTINGS[kind.value]
-    rows = listing.rows()
-    if as_json:
-        return printing.print_json(kind.value, rows)
-    print(printing.table_of(f"{len(rows)} {kind.value}", rows, listing.columns).text())
-
-
 def _seconds(text: str) -> float:
     return _understood("seconds", text)
 
@@ -127,6 +97,39 @@ def _understood(unit: str, text: str) -> float:
         return float(getattr(units, unit)(text))
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
+
+
+@app.command()
+def devices(
+    python: Annotated[
+        str | None, typer.Option(metavar="ENV", help="Another environment's folder, or its interpreter.")
+    ] = None,
+    wait: Annotated[
+        float | None, typer.Option(parser=_seconds, metavar="TIME", help="For all answers together: 13.5s.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """What can run here; for the rest, what is missing."""
+    from harness import doctor, printing
+    from harness.doctor.telling import text_of
+
+    found = doctor.examine(python, wait or doctor.WAIT_S)
+    if as_json:
+        return printing.print_json("targets", found.rows)
+    print(text_of(found, python))
+
+
+@app.command("list")
+def list_(kind: Annotated[Kind, typer.Argument(help="What to list.")], as_json: AsJson = False) -> None:
+    """Models, suites, workloads, kinds of targets, or implementations."""
+    from harness import printing
+    from harness.listing import LISTINGS
+
+    listing = LISTINGS[kind.value]
+    rows = listing.rows()
+    if as_json:
+        return printing.print_json(kind.value, rows)
+    print(printing.table_of(f"{len(rows)} {kind.value}", rows, listing.shown(rows)).text())
 
 
 @app.command()
@@ -192,42 +195,52 @@ def _print_run(path: Path, as_json: bool) -> None:
     if as_json:
         printing.print_json("measurements", tidy_rows(run_file))
     else:
-        print(show_table(run_file).text())
         tables = (targets_table(targets_side_by_side(run_file)), sparsity_table(sparsity(run_file)))
-        for table in (*tables, power_table(run_file)):
-            if table.sections:
-                print(f"\n{table.text()}")
+        more = (table for table in (*tables, power_table(run_file)) if table.sections)
+        printing.show(show_table(run_file), *more)
     print(f"record: {path}", file=sys.stderr)
+
+
+Where = Annotated[
+    list[str] | None,
+    typer.Option(metavar="CONDITION", help="For instance 'tokens<=16 and dtype==\"bf16\"'; may repeat."),
+]
+Sort = Annotated[
+    str | None, typer.Option(metavar="COLUMN", help="By this column of --csv, smallest first; -COLUMN: largest first.")
+]
+AsCsv = Annotated[bool, typer.Option("--csv", help="CSV, a row each, instead of tables.")]
 
 
 @app.command()
 def show(
-    runs: Runs,
-    where: Annotated[list[str] | None, typer.Option(help="KEY=TEXT or KEY!=TEXT, * for any text; may repeat.")] = None,
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run files, or a .parquet made of a folder.")],
+    where: Where = None,
+    sort: Sort = None,
+    best: Annotated[bool, typer.Option(help="Of each case on each device the fastest alone.")] = False,
+    published: Annotated[bool, typer.Option(help="Beside them what others published of the same cases.")] = False,
+    as_csv: AsCsv = False,
     as_json: AsJson = False,
 ) -> None:
-    """The table of a run again."""
+    """The table of a run again, or of many."""
     from harness import printing
-    from harness.filtering import chosen
+    from harness.showing import ShowAsk, shown_rows, shown_tables
     from results.store import read
-    from results.tables import power_table, show_table
-    from results.tidy import tidy_rows
 
-    files = [_warned(read(path)) for path in runs]
-    kept = [chosen(tidy_rows(file), where or []) for file in files]
+    ask = ShowAsk(tuple(runs), tuple(where or ()), sort, best, published)
     if as_json:
-        return printing.print_json("measurements", [row for rows in kept for row, keep in rows if keep])
-    for number, (file, rows) in enumerate(zip(files, kept, strict=True)):
-        measurements = [line for line, (_, keep) in zip(file.measurements, rows, strict=True) if keep]
-        print(("\n" if number else "") + show_table(file, measurements).text())
-        if (energy := power_table(file, measurements)).sections:
-            print(f"\n{energy.text()}")
+        printing.print_json("measurements", shown_rows(ask, lambda path: _warned(read(path))))
+    elif as_csv:
+        printing.print_csv(shown_rows(ask, lambda path: _warned(read(path))))
+    else:
+        printing.show(*shown_tables(ask, lambda path: _warned(read(path))))
 
 
 @app.command()
 def compare(
     base: Annotated[Path, typer.Argument(metavar="BASE", help="The run to compare with.")],
     new: Annotated[list[Path], typer.Argument(metavar="NEW...", help="One run or more.")],
+    where: Where = None,
+    sort: Sort = None,
     threshold: Annotated[
         float | None, typer.Option(parser=_fraction, metavar="SHARE", help="Change that counts: 1%.")
     ] = None,
@@ -235,10 +248,12 @@ def compare(
         float | None, typer.Option(parser=_fraction, metavar="SHARE", help="Inside it is the same: 2%.")
     ] = None,
     across_formats: Annotated[bool, typer.Option(help="Also compare a case with itself in another dtype.")] = False,
+    as_csv: AsCsv = False,
     as_json: AsJson = False,
 ) -> None:
     """Ratio, interval and verdict of every case that both runs have."""
     from harness import printing
+    from harness.filtering import chosen_pairs
     from results.compare import Margins, comparison_rows
     from results.compare import compare as compare_runs
     from results.store import read
@@ -248,9 +263,11 @@ def compare(
     margins = Margins(**{name: value for name, value in given.items() if value is not None})
     first = _warned(read(base))
     found = [compare_runs(first, _warned(read(path)), margins, across_formats) for path in new]
-    if as_json:
-        return printing.print_json("comparisons", [row for one in found for row in comparison_rows(one)])
-    print("\n\n".join(comparison_table(one).text() for one in found))
+    shown = [chosen_pairs(one, where or [], sort) for one in found]
+    if as_json or as_csv:
+        rows = [row for one, pairs in zip(found, shown, strict=True) for row in comparison_rows(one, pairs)]
+        return printing.print_csv(rows) if as_csv else printing.print_json("comparisons", rows)
+    printing.show(*(comparison_table(one, pairs) for one, pairs in zip(found, shown, strict=True)))
 
 
 class Undecided(StrEnum):
@@ -286,7 +303,7 @@ def gate(
     if as_json:
         printing.print_json("decisions", gate_rows(found) if found else [])
     elif found:
-        print(gate_table(found).text())
+        printing.show(gate_table(found))
     if found is None:
         return
     for text in (*found.changes, *sentences(found, undecided.value)):
@@ -331,9 +348,28 @@ def duel(
     if as_json:
         printing.print_json("decisions", duelling.decision_rows(found))
     else:
-        print(duel_table(found.decisions).text())
+        printing.show(duel_table(found.decisions))
     print(f"sampled {found.sampling_s:.0f} s of {found.wall_s:.0f} s; the rest is start-up and checks", file=sys.stderr)
     raise typer.Exit(found.exit_code)
+
+
+@app.command()
+def verify(
+    runs: Runs,
+    all_inputs: Annotated[bool, typer.Option(help="Make the inputs of every case again, not only small ones.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Compute a record again and find what cannot be true: exit 0 nothing, 1 findings, 2 no run file."""
+    from harness import printing
+    from results.tables import findings_table
+    from results.verify import finding_rows, verify_file
+
+    found = [verify_file(path, all_inputs) for path in runs]
+    if as_json:
+        printing.print_json("findings", [row for one in found for row in finding_rows(one)])
+    else:
+        printing.show(*map(findings_table, found))
+    raise typer.Exit(1 if any(one.findings for one in found) else 0)
 
 
 @app.command()
@@ -364,8 +400,28 @@ def report(
 
 
 @app.command()
+def coverage(
+    runs: Runs,
+    suite: Annotated[str, typer.Option(help="The cases that count: a suite, or a file of one.")] = "standard",
+    as_json: AsJson = False,
+) -> None:
+    """What ran on each target, portable, closed and open; what did not, and why; what tuning by hand bought."""
+    from harness import printing
+    from results.coverage import coverage_rows, covered
+    from results.coverage_tables import coverage_tables
+    from results.store import read
+    from workloads.suite import load_suite
+
+    cases = [case.id for case in load_suite(suite).cases]
+    found = covered([_warned(read(path)) for path in runs], cases)
+    if as_json:
+        return printing.print_json("coverage", coverage_rows(found))
+    print("\n\n".join(table.text() for table in coverage_tables(found, suite)))
+
+
+@app.command()
 def export(
-    run_path: Annotated[Path, typer.Argument(metavar="RUN", help="A run file (.jsonl).")],
+    run_path: Annotated[Path, typer.Argument(metavar="RUN", help="A run file, or a folder of them for Parquet.")],
     format_: Annotated[str, typer.Option("--format", metavar="FORMAT", help=f"One of {', '.join(FORMATS)}.")],
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="The file to write; else standard output.")
@@ -377,6 +433,8 @@ def export(
     from workloads.case import UserError
 
     chosen = exporting.format_named(format_)
+    if run_path.is_dir():
+        return _export_folder(run_path, format_, output)
     if output is None and chosen.binary and sys.stdout.isatty():
         raise UserError(f"{format_} is no text for a terminal: name a file with -o")
     run_file = _warned(read(run_path))
@@ -391,6 +449,18 @@ def export(
             f"moemark: {count} have no time and no place in {format_} (junit, csv and markdown show them)",
             file=sys.stderr,
         )
+
+
+def _export_folder(folder: Path, format_: str, output: Path | None) -> None:
+    from results.library import export_folder
+    from workloads.case import UserError
+
+    if format_ != "parquet" or output is None:
+        raise UserError(f"{folder} is a folder: its runs make one table, with --format parquet -o ALL.parquet")
+    found = export_folder(folder, output, lambda text: print(text, file=sys.stderr, flush=True))
+    for sentence in found.refused:
+        _mistake(f"left out: {sentence}")
+    print(f"export: {output}, {found.measurements} measurements of {found.runs} runs", file=sys.stderr)
 
 
 @app.command("onnx")
@@ -428,7 +498,4 @@ def schema(
     print(json.dumps(record_schema(), indent=1, ensure_ascii=False))
 
 
-def _warned(run_file: RunFile) -> RunFile:
-    if run_file.warning:
-        print(f"moemark: {run_file.warning}", file=sys.stderr)
-    return run_file
+questions.add_to(app)

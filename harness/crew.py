@@ -69,7 +69,11 @@ class _Deadline:
 class Crew:
     """The workers, by recorded target name."""
 
-    def __init__(self, targets: Sequence[TargetName], folder: CodeFolder, options: Options) -> None:
+    def __init__(
+        self, targets: Sequence[TargetName], folder: CodeFolder, options: Options, hello_s: float = HELLO_S
+    ) -> None:
+        """`hello_s`: how long opening a target may take."""
+        self._hello_s = hello_s
         self._targets = {target.recorded: target for target in targets}
         self._folder = folder
         self._options = options
@@ -187,10 +191,10 @@ class Crew:
     def _greeting(self, name: str) -> Offer:
         worker = self._workers[name]
         try:
-            event = worker.receive(time.monotonic() + HELLO_S)
+            event = worker.receive(time.monotonic() + self._hello_s)
         except Overdue:
             self._drop(name)
-            raise Refused(f"target {name} did not open within {HELLO_S:g} s") from None
+            raise Refused(f"target {name} did not open within {self._hello_s:g} s") from None
         except Died as death:
             self._drop(name)
             raise Refused(f"target {name} does not open: {death}{_mend_of(str(death))}") from None

@@ -1,33 +1,60 @@
-"""`--where`: which measurements to show."""
+"""`--where` and `--sort`: which measurements or comparisons to show, and in which order."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from fnmatch import fnmatchcase
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from results.where import condition_of
 from workloads.case import UserError
 
-__all__ = ["chosen"]
+if TYPE_CHECKING:
+    from results.compare import Comparison, Pair
+    from results.run_file import RunFile
+
+__all__ = ["chosen", "chosen_pairs", "ordered"]
 
 
-def chosen(rows: Sequence[dict[str, Any]], conditions: Sequence[str]) -> list[tuple[dict[str, Any], bool]]:
-    """Each row with whether it meets all conditions `KEY=TEXT` or `KEY!=TEXT`. Raises UserError for an unknown key."""
-    tests = [_parse(condition, rows) for condition in conditions]
-    return [(row, all(_meets(row, *test) for test in tests)) for row in rows]
+def chosen(run_file: RunFile, conditions: Sequence[str]) -> list[int]:
+    """The numbers, from 0, of the measurements that meet all conditions. Raises UserError for what is not understood."""
+    from results.tidy import COLUMNS, rows_with
+
+    if not conditions:
+        return list(range(len(run_file.measurements)))
+    condition = condition_of(conditions, COLUMNS)
+    return [number for number, row in enumerate(rows_with(run_file, condition.columns)) if condition.holds(row)]
 
 
-def _parse(condition: str, rows: Sequence[dict[str, Any]]) -> tuple[str, bool, str]:
-    key, equals, text = condition.partition("=")
-    wanted = not key.endswith("!")
-    key = key.removesuffix("!").strip()
-    if not equals:
-        raise UserError(f"--where {condition!r} is not KEY=TEXT, for instance --where dtype=bf16")
-    if rows and key not in rows[0]:
-        raise UserError(f"--where: there is no {key!r}: there are {', '.join(rows[0])}")
-    return key, wanted, text.strip()
+def chosen_pairs(found: Comparison, conditions: Sequence[str], key: str | None) -> list[Pair]:
+    """The pairs of a comparison that meet all conditions, by a column where `key` names one. Raises UserError likewise."""
+    from results.compare import PAIR_COLUMNS, pair_row, with_segments
+
+    rows = [with_segments(pair_row(found.base, found.new, pair)) for pair in found.pairs]
+    condition = condition_of(conditions, PAIR_COLUMNS)
+    kept = [number for number, row in enumerate(rows) if condition.holds(row)]
+    if key is not None:
+        order = ordered([rows[number] for number in kept], key, PAIR_COLUMNS)
+        kept = [kept[place] for place in order]
+    return [found.pairs[number] for number in kept]
 
 
-def _meets(row: dict[str, Any], key: str, wanted: bool, pattern: str) -> bool:
-    value = row[key]
-    return fnmatchcase("" if value is None else str(value), pattern) is wanted
+def ordered(rows: Sequence[dict[str, Any]], key: str, columns: Sequence[str]) -> list[int]:
+    """The places of rows in the order of a column, smallest first, or largest first where a `-` stands before its name.
+
+    What has no value is last. Raises UserError for an unknown column.
+    """
+    name, falling = key.removeprefix("-"), key.startswith("-")
+    if name not in columns:
+        raise UserError(f"--sort: there is no {name!r}: there are {', '.join(columns)}")
+    known = [place for place, row in enumerate(rows) if _has_value(row[name])]
+    known.sort(key=lambda place: _comparable(rows[place][name]), reverse=falling)
+    return known + [place for place, row in enumerate(rows) if not _has_value(row[name])]
+
+
+def _has_value(value: Any) -> bool:
+    return value is not None and not (isinstance(value, float) and math.isnan(value))
+
+
+def _comparable(value: Any) -> Any:
+    return value if isinstance(value, int | float | str) else str(value)

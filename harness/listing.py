@@ -19,9 +19,13 @@ class Listing:
     rows: Callable[[], list[dict[str, Any]]]
     columns: tuple[str, ...]
 
+    def shown(self, rows: list[dict[str, Any]]) -> tuple[str, ...]:
+        """The columns of these rows: where each comes from only if one is of another package."""
+        return self.columns + (("package",) if any(row.get("package") for row in rows) else ())
+
 
 def _models() -> list[dict[str, Any]]:
-    from workloads.models import models, parameters
+    from workloads.models import models, origin_of_model, parameters
 
     rows = []
     for entry in models().values():
@@ -40,6 +44,7 @@ def _models() -> list[dict[str, Any]]:
                 "router": entry.router or None,
                 "activation": entry.activation,
                 "source": entry.source,
+                "package": origin_of_model(entry.id),
             }
         )
     return rows
@@ -73,7 +78,7 @@ def _at_most(suite: Suite) -> str:
 
 
 def _workloads() -> list[dict[str, Any]]:
-    from workloads.registry import implementations_of, workload_names, workload_of
+    from workloads.registry import implementations_of, origin_of_workload, workload_names, workload_of
 
     rows = []
     for name in workload_names():
@@ -81,25 +86,40 @@ def _workloads() -> list[dict[str, Any]]:
         about = (type(workload).__doc__ or "").strip().splitlines()
         runtimes = sorted({entry.runtime for entry in implementations_of(name)})
         first = about[0] if about else ""
-        rows.append({"workload": name, "version": workload.version, "runtimes": runtimes, "about": first})
+        told = {"about": first, "package": origin_of_workload(name)}
+        rows.append({"workload": name, "version": workload.version, "runtimes": runtimes, **told})
     return rows
 
 
 def _targets() -> list[dict[str, Any]]:
-    from harness.targets import OWN_TARGETS, target_kinds
+    from harness.targets import OWN_TARGETS, origin_of_kind, target_kinds
 
-    kinds = target_kinds()
-    return [{"kind": kind, "own": kind in OWN_TARGETS, "class": where} for kind, where in kinds.items()]
+    return [
+        {"kind": kind, "own": kind in OWN_TARGETS, "class": where, "package": origin_of_kind(kind)}
+        for kind, where in target_kinds().items()
+    ]
 
 
 def _implementations() -> list[dict[str, Any]]:
     from workloads.registry import implementations_of, workload_names
 
     return [
-        {"workload": name, "runtime": entry.runtime, "implementation": entry.name, "division": entry.division}
+        {
+            "workload": name,
+            "runtime": entry.runtime,
+            "implementation": entry.name,
+            "division": entry.division,
+            "package": entry.origin,
+        }
         for name in workload_names()
         for entry in implementations_of(name)
     ]
+
+
+def _published() -> list[dict[str, Any]]:
+    from results.published import published_rows
+
+    return published_rows()
 
 
 LISTINGS = {
@@ -110,4 +130,5 @@ LISTINGS = {
     "workloads": Listing(_workloads, ("workload", "version", "runtimes", "about")),
     "targets": Listing(_targets, ("kind", "own", "class")),
     "implementations": Listing(_implementations, ("workload", "runtime", "implementation", "division")),
+    "published": Listing(_published, ("model", "device", "phase", "dtype", "metric", "value", "unit", "source")),
 }

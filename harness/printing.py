@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import shutil
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -19,7 +21,16 @@ from results.tables import Column, Section, Table
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-__all__ = ["PlainObserver", "TerminalObserver", "error_line", "observer_for_stderr", "print_json", "table_of"]
+__all__ = [
+    "PlainObserver",
+    "TerminalObserver",
+    "error_line",
+    "observer_for_stderr",
+    "print_csv",
+    "print_json",
+    "show",
+    "table_of",
+]
 
 JSON_SCHEMA_VERSION = 1
 
@@ -27,6 +38,27 @@ JSON_SCHEMA_VERSION = 1
 def print_json(kind: str, rows: Any) -> None:
     """One document: `{"schema_version": 1, KIND: rows}`. What is no number in JSON is null."""
     print(json.dumps({"schema_version": JSON_SCHEMA_VERSION, kind: _plain(rows)}, indent=1, ensure_ascii=False))
+
+
+def print_csv(rows: Sequence[dict[str, Any]]) -> None:
+    """Rows of equal columns, with a heading; nothing that a spreadsheet would run."""
+    from results.exporting.csv_table import table
+
+    sys.stdout.write(table(rows))
+
+
+def show(*tables: Table) -> None:
+    """Tables as text, an empty line between them, as narrow as the terminal, or as COLUMNS says."""
+    width = _terminal_width()
+    print("\n\n".join(table.text(width) for table in tables))
+
+
+def _terminal_width() -> int | None:
+    """Columns of the terminal; None where standard output is none."""
+    told = os.environ.get("COLUMNS", "")
+    if told.isdecimal() and int(told) > 0:
+        return int(told)
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def table_of(title: str, rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> Table:

@@ -216,21 +216,23 @@ class Timer:
         return statistics.median(costs)
 
 
-def warm_up(timer: Timer, goal: Goal, needs: Callable[[float], None] = lambda seconds: None) -> Warm:
-    """Calls until times no longer fall: one revolution at least, then at most a fifth of the budget.
+def warm_up(
+    timer: Timer, goal: Goal, needs: Callable[[float], None] = lambda seconds: None, least_blocks: int = 1
+) -> Warm:
+    """Calls until times no longer fall: one revolution and `least_blocks` at least, then at most a fifth of the budget.
 
     `needs` is told how many seconds lie ahead, as soon as one revolution has shown how long a call takes.
     """
     handles, durations = timer.kept_revolution()
     call = statistics.median(durations)
     needs((call * SLOTS * (FLOOR_REVOLUTIONS + 3) + goal.budget_ns * (1 + WARM_SHARE)) / 1e9)
-    calls = SLOTS
+    calls, blocks = SLOTS, 0
     limit = timer.now() + goal.budget_ns * WARM_SHARE
-    while timer.now() + call * SLOTS < limit or calls == SLOTS:
+    while timer.now() + call * SLOTS < limit or blocks < least_blocks:
         revolutions = max(1, math.ceil(WARM_BLOCK_NS / max(call * SLOTS, 1)))
         revolutions = min(revolutions, 1000)
         block = [ns for _ in range(revolutions) for ns in timer.revolution()]
-        calls += len(block)
+        calls, blocks = calls + len(block), blocks + 1
         before, call = call, statistics.median(block)
         if call > before * (1 - TREND):
             break

@@ -42,7 +42,10 @@ class Turns:
             raise RuntimeError("warm-up of a case that is not open")
         try:
             timer = self._timer = Timer(self._prepared, self._bench.now)
-            warm = warm_up(timer, Goal("latency", self._request.precision, round(self._request.budget_s * 1e9)))
+            # The budget is that of both sides, and so is the share of it that warming up may take.
+            # Long calls are warm after a revolution: what trend is left both sides have, turn by turn.
+            half = round(self._request.budget_s * 1e9 / 2)
+            warm = warm_up(timer, Goal("latency", self._request.precision, half), least_blocks=0)
             self._handles = [*self._attempt.handles, *warm.handles]
         except Exception as error:
             self._failed(error)

@@ -18,6 +18,7 @@ from typing import Any, BinaryIO
 
 import msgspec
 
+from harness.extensions import extensions
 from harness.measuring import Bench, Request, measure, one_line
 from harness.targets import CannotRun, TargetName, open_target
 from harness.turns import Turns
@@ -73,8 +74,9 @@ class _Worker:
             os.environ.pop("NVIDIA_TF32_OVERRIDE", None)  # forbids what these ask for; targets pin fp32 themselves
         keep_in(request["kept"])
         try:
-            bench = Bench(open_target(TargetName.parse(request["target"])))
-            told = _introduction(bench, [Case.parse(text) for text in request["cases"]])
+            name, cases = TargetName.parse(request["target"]), [Case.parse(text) for text in request["cases"]]
+            bench = Bench(open_target(name))
+            told = _introduction(bench, name.kind, cases)
         except (CannotRun, UserError, ValueError) as error:
             self._tell({"event": "refusal", "reason": one_line(error, named=False)})
         except (Exception, SystemExit) as error:  # a runtime that breaks on import is a target that cannot run
@@ -144,12 +146,13 @@ class _Worker:
             _libc().malloc_trim(0)
 
 
-def _introduction(bench: Bench, cases: list[Case]) -> dict[str, Any]:
+def _introduction(bench: Bench, kind: str, cases: list[Case]) -> dict[str, Any]:
     facts = bench.target.facts
+    brought = extensions(kind, cases, facts.runtime)
     return {
         "facts": {**asdict(facts), "features": sorted(facts.features)},
         "clock": bench.target.clock,
-        "describe": bench.equip(),
+        "describe": bench.equip() | ({"extensions": brought} if brought else {}),
         "cases": [_offer(case, facts) for case in cases],
     }
 

@@ -9,6 +9,7 @@ processes of equal code differ by more than the interval within one of them can 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -32,10 +33,11 @@ from results.statistics import (
     verdict,
 )
 from results.store import RunFile
-from workloads.case import UserError
+from workloads.case import UserError, parsed
 
 __all__ = [
     "ONE_PROCESS",
+    "PAIR_COLUMNS",
     "Comparison",
     "Entry",
     "Margins",
@@ -48,6 +50,7 @@ __all__ = [
     "pair_row",
     "pairs_of",
     "targets_side_by_side",
+    "with_segments",
 ]
 
 ONE_PROCESS = (
@@ -239,10 +242,11 @@ def _corrected(pairs: Sequence[Pair], correct: Correction) -> tuple[Pair, ...]:
     return tuple(replace(pair, verdict="unsure", reason=reason) if id(pair) in fallen else pair for pair in pairs)
 
 
-def comparison_rows(comparison: Comparison) -> list[dict[str, Any]]:
-    """The pairs as plain dicts, and the geometric mean as the last one (case `geometric mean`)."""
+def comparison_rows(comparison: Comparison, pairs: Sequence[Pair] | None = None) -> list[dict[str, Any]]:
+    """The pairs (or these of them) as plain dicts, and the geometric mean of all as the last one (case `geometric mean`)."""
     mean = Pair("geometric mean", "*", "*", ratio=comparison.mean, verdict=comparison.mean_verdict)
-    return [pair_row(comparison.base, comparison.new, pair) for pair in (*comparison.pairs, mean)]
+    shown = comparison.pairs if pairs is None else pairs
+    return [pair_row(comparison.base, comparison.new, pair) for pair in (*shown, mean)]
 
 
 @dataclass(frozen=True)
@@ -298,6 +302,35 @@ def pair_row(base: str, new: str, pair: Pair) -> dict[str, Any]:
         "p": pair.p,
         "reason": pair.reason,
         "warnings": list(pair.warnings),
+    }
+
+
+PAIR_COLUMNS = (
+    *(
+        "base",
+        "new",
+        "case",
+        "workload",
+        "model",
+        "ep",
+        "tokens",
+        "dtype",
+        "routing",
+        "scenario",
+        "target",
+        "implementation",
+    ),
+    *("base_ns", "new_ns", "ratio", "low_ratio", "high_ratio", "canary_ratio", "verdict", "p", "reason", "warnings"),
+)
+"""What a comparison is chosen and sorted by: `pair_row` with the segments of its case."""
+
+
+def with_segments(row: dict[str, Any]) -> dict[str, Any]:
+    """A row of a pair with the segments of its case (the base's, where the sides are of two formats)."""
+    case = parsed(re.sub(r"([^/]+) > [^/]+", r"\1", row["case"]))
+    return row | {
+        "workload": "+".join((case.workload, *case.variants)),
+        **{name: getattr(case, name) for name in ("model", "ep", "tokens", "dtype", "routing", "scenario")},
     }
 
 

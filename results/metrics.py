@@ -4,17 +4,17 @@ divided."""
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 from results import hardware
 from results.energy import Energy, energy_of
 from results.record import Ceiling, Measurement
-from results.statistics import Estimate, time_of
+from results.statistics import Estimate, Series, levels, time_of
 from results.store import RunFile
-from workloads.case import Case
+from workloads.case import parsed
 
 __all__ = [
     "CEILING_LOW",
@@ -28,8 +28,10 @@ __all__ = [
     "device_name",
     "gb_per_s",
     "metrics",
+    "metrics_of",
     "rate_per_s",
     "sol_ns",
+    "target_facts",
     "tflop_per_s",
     "usd_per_million_tokens",
 ]
@@ -84,21 +86,29 @@ class Metrics:
     """The figures of one `ok` measurement. None: a ceiling or a datasheet is missing."""
 
     time: Estimate
+    """Time t of one call with its 95 % interval (`results.statistics`)."""
     tokens_per_s: float | None
+    """own tokens / t. At ep > 1 compute only, without dispatch and combine."""
     tflop_per_s: float | None
+    """cost.flops / t / 10^12: useful FLOPs."""
     gb_per_s: float | None
+    """cost.bytes / t / 10^9: compulsory traffic."""
     intensity_flop_per_byte: float | None
+    """cost.flops / cost.bytes: the roofline's abscissa (Williams, Waterman, Patterson 2009, CACM 52(4))."""
     t_sol_ns: float | None
+    """Speed of light: max(cost.flops / fastest GEMM, cost.bytes / max(fastest read, fastest copy)): the fastest that any
+    runtime of the run showed on this device, GEMM in the format that the case multiplies in."""
     roofline_ratio: float | None
-    """t_sol over t, against *measured* ceilings."""
+    """t_sol / t, against *measured* ceilings; above 1.05 the measurement is marked `ceiling-low`."""
     bound: str | None
     """`compute` or `memory`: which ceiling makes t_sol."""
     ceiling_target: str | None
     """The target that reached that ceiling."""
     mfu_ratio: float | None
-    """FLOPs over time over the datasheet's dense peak of the compute format."""
+    """Model FLOP utilisation: cost.flops / t / the datasheet's dense peak of the compute format (`hardware.toml`; Chowdhery et
+    al. 2022, PaLM, appendix B)."""
     mbu_ratio: float | None
-    """Compulsory bytes over time over the datasheet's bandwidth."""
+    """Model bandwidth utilisation: cost.bytes / t / the datasheet's memory bandwidth."""
     energy: Energy | None
     """Of `sustained`, where the device tells power."""
     warnings: tuple[str, ...]
@@ -108,7 +118,18 @@ def metrics(run_file: RunFile, measurement: Measurement, time: Estimate | None =
     """Figures of a measurement in its run (`time`: where it is known already); None unless it is `ok`."""
     if measurement.status != "ok":
         return None
-    return _Derivation(run_file, measurement, time or time_of(measurement)).metrics
+    return _Derivation(_Devices(run_file), measurement, time or time_of(measurement)).metrics
+
+
+def metrics_of(run_file: RunFile, measurements: Sequence[Measurement]) -> list[Metrics | None]:
+    """Figures of several measurements of a run, as `metrics`, in less time than one by one."""
+    measured = [line for line in measurements if line.status == "ok"]
+    times = iter(levels([Series.of(line) for line in measured]))
+    devices = _Devices(run_file)
+    return [
+        _Derivation(devices, line, next(times).estimate).metrics if line.status == "ok" else None
+        for line in measurements
+    ]
 
 
 def ceilings_of(run_file: RunFile, target: str) -> Ceilings:
@@ -123,12 +144,12 @@ def ceilings_of(run_file: RunFile, target: str) -> Ceilings:
 
 def device_id(run_file: RunFile, target: str) -> str:
     """What names the physical device of a target; targets with the same one share their ceilings."""
-    return str(_facts(run_file, target).get("device_id", target))
+    return str(target_facts(run_file, target).get("device_id", target))
 
 
 def device_name(run_file: RunFile, target: str) -> str | None:
     """Name of a target's device as its runtime reported it."""
-    found = _facts(run_file, target).get("name")
+    found = target_facts(run_file, target).get("name")
     return str(found) if found else None
 
 
@@ -148,7 +169,8 @@ def compute_format(dtype: str) -> str:
     return found.group() if found else activation
 
 
-def _facts(run_file: RunFile, target: str) -> dict[str, Any]:
+def target_facts(run_file: RunFile, target: str) -> dict[str, Any]:
+    """What a target reported of itself (`describe`); empty where the header has nothing."""
     targets = run_file.run.environment.get("targets")
     facts = targets.get(target) if isinstance(targets, dict) else None
     return facts if isinstance(facts, dict) else {}
@@ -164,9 +186,25 @@ def _rate(line: Ceiling) -> float:
     return tflop_per_s(line.flops, ns) if line.what == "gemm" else gb_per_s(line.bytes, ns)
 
 
+class _Devices:
+    """What the devices of a run showed and what is known of them, each looked up once."""
+
+    def __init__(self, run_file: RunFile) -> None:
+        self._run_file = run_file
+        self.ceilings = cache(lambda target: ceilings_of(run_file, target))
+        self.sheet = cache(self._sheet)
+
+    def _sheet(self, target: str) -> hardware.Device | None:
+        # Not every runtime can name its device; another one of the run on the same device may.
+        run_file, here = self._run_file, device_id(self._run_file, target)
+        same = [other for other in run_file.run.targets if device_id(run_file, other) == here]
+        names = [device_name(run_file, other) for other in same]
+        return next((found for name in names if name and (found := hardware.find(name))), None)
+
+
 @dataclass(frozen=True)
 class _Derivation:
-    run_file: RunFile
+    devices: _Devices
     measurement: Measurement
     time: Estimate
 
@@ -199,12 +237,12 @@ class _Derivation:
 
     @property
     def format(self) -> str:
-        return compute_format(Case.parse(self.measurement.case).dtype)
+        return compute_format(parsed(self.measurement.case).dtype)
 
     @cached_property
     def light(self) -> tuple[str, float, Peak] | None:
         """Which ceiling binds, t_sol against it, and the ceiling; None where one is missing."""
-        cost, ceilings = self.measurement.cost, ceilings_of(self.run_file, self.measurement.target)
+        cost, ceilings = self.measurement.cost, self.devices.ceilings(self.measurement.target)
         gemm, memory = ceilings.gemm.get(self.format), ceilings.memory
         if cost is None or gemm is None or memory is None:
             return None
@@ -212,9 +250,9 @@ class _Derivation:
         compute = sol > cost.bytes / memory.rate
         return ("compute", sol, gemm) if compute else ("memory", sol, memory)
 
-    @cached_property
+    @property
     def sheet(self) -> hardware.Device | None:
-        return datasheet(self.run_file, self.measurement.target)
+        return self.devices.sheet(self.measurement.target)
 
     @property
     def mfu(self) -> float | None:

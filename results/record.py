@@ -19,6 +19,7 @@ import msgspec
 
 __all__ = [
     "METHOD_VERSION",
+    "SCHEMA_MINOR",
     "SCHEMA_VERSION",
     "STATUSES",
     "Ceiling",
@@ -40,6 +41,8 @@ __all__ = [
 ]
 
 SCHEMA_VERSION = 2
+SCHEMA_MINOR = 0
+"""Raised where fields or kinds of lines were added that an older reader may pass over (`results.versions`)."""
 METHOD_VERSION = 1
 
 Status = Literal["ok", "wrong", "unsupported", "too-big", "out-of-memory", "timeout", "crashed", "error"]
@@ -48,8 +51,10 @@ Division = Literal["portable", "closed", "open"]
 Scenario = Literal["latency", "throughput", "sustained"]
 
 
-Count = Annotated[int, msgspec.Meta(ge=0)]
-AtLeastOne = Annotated[int, msgspec.Meta(ge=1)]
+MOST = 2**63 - 1
+"""Of any whole number: what other programs hold too."""
+Count = Annotated[int, msgspec.Meta(ge=0, le=MOST)]
+AtLeastOne = Annotated[int, msgspec.Meta(ge=1, le=MOST)]
 
 
 class _Struct(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -59,22 +64,27 @@ class _Struct(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fi
 class Noise(_Struct, frozen=True, kw_only=True):
     """What else the machine did during one turn. A quantity that could not be read is absent, never 0."""
 
-    wall_ns: int
-    own_cpu_ns: int | None = None
-    foreign_cpu_ns: int | None = None
+    wall_ns: Count
+    """How long the turn took, by the host's clock."""
+    own_cpu_ns: Count | None = None
+    """CPU time of the process that measured."""
+    foreign_cpu_ns: Count | None = None
     """CPU time of all other processes (busy time of the machine minus our own)."""
-    steal_ns: int | None = None
-    run_queue_delay_ns: int | None = None
+    steal_ns: Count | None = None
+    """CPU time that the hypervisor gave to others."""
+    run_queue_delay_ns: Count | None = None
     """Time our threads were runnable but not running (Linux schedstat)."""
-    involuntary_switches: int | None = None
-    minor_page_faults: int | None = None
+    involuntary_switches: Count | None = None
+    """How often the kernel took a core away from the process (getrusage)."""
+    minor_page_faults: Count | None = None
     load_average_1m: float | None = None
+    """At the end of the turn."""
     device_clock_mhz: list[float] | None = None
     """Readings between calls, in order; so are temperatures."""
     device_temperature_c: list[float] | None = None
     throttle_reasons: list[str] | None = None
     """Every reason for a lower clock that a reading gave; empty where the device was asked and gave none."""
-    foreign_device_processes: int | None = None
+    foreign_device_processes: Count | None = None
     """Processes that computed on the device and were not this run's."""
 
 
@@ -85,7 +95,9 @@ class Turn(_Struct, frozen=True, kw_only=True):
     """
 
     process: Count
+    """Which of the run's processes, from 0."""
     samples: Count
+    """How many of `samples_ns` are this turn's, in order."""
     noise: Noise
     canary: Count = 0
     """How many of `canary_ns` are this turn's."""
@@ -132,17 +144,19 @@ class Check(_Struct, frozen=True, kw_only=True):
     """Slot 0 in full, before timing."""
     after: bool | None = None
     """Every slot, through the callable that was timed, after timing; None if timing was not reached."""
-    seed: int | None = None
+    seed: Count | None = None
     """Seed with which the tokens of slots 1.. were drawn, chosen after timing."""
-    slots: int = 0
-    tokens: int = 0
+    slots: Count = 0
+    tokens: Count = 0
     """Tokens and rows whose outputs were compared element by element."""
     error: float | None = None
     """Largest error over its tolerance's scale (see `workloads.checking`)."""
     tolerance: float | None = None
+    """What `error` may be: of the case's dtype and dims, the largest of its outputs."""
     gain: float | None = None
     """Largest |gain error| of one expert contribution."""
     gain_tolerance: float | None = None
+    """What a gain error may be at least; a minor contribution's may be more."""
     gain_mean: float | None = None
     """Largest |mean gain error| of one expert, over the bound for its number of contributions (<= 1 passes)."""
     format_error: float | None = None
@@ -155,8 +169,10 @@ class Placement(_Struct, frozen=True, kw_only=True):
     """Where the work really ran."""
 
     device: str
-    nodes: int | None = None
-    nodes_on_target: int | None = None
+    """As the runtime calls it."""
+    nodes: Count | None = None
+    """Nodes of the runtime's graph, where it has one."""
+    nodes_on_target: Count | None = None
     flops_on_target: float | None = None
     """Share (0..1) of the FLOPs."""
     strays: list[str] = []
@@ -164,33 +180,40 @@ class Placement(_Struct, frozen=True, kw_only=True):
     casts: list[str] = []
     """Casts of the implementation (router in fp32, for instance), allowed and counted."""
     note: str | None = None
+    """What else a reader must know, such as copies inside the times."""
 
 
 class Cost(_Struct, frozen=True, kw_only=True):
     """Useful FLOPs and compulsory bytes of one call (design, section 4). Equal in every slot of the ring."""
 
     flops: Count
+    """Useful ones."""
     bytes: AtLeastOne
+    """Compulsory ones."""
     weight_bytes: Count
     """The part of `bytes` that is weights."""
     tokens: Count
     """Own tokens of a call."""
     rows: Count
+    """(token, rank) pairs that the rank serves; at ep1 its tokens, 0 where nothing is routed."""
     assignments: Count
+    """(row, expert) pairs that compute."""
 
 
 class Skew(_Struct, frozen=True, kw_only=True):
     """Expert load over the whole group's base plan, and what uniform random routing of as many tokens gives."""
 
-    expert_load_min: int
-    expert_load_max: int
+    expert_load_min: Count
+    """Assignments of the least loaded of all experts; `max`, `mean` and `cv` (standard deviation over mean) likewise."""
+    expert_load_max: Count
     expert_load_mean: float
     expert_load_cv: float
     hotspot_ratio: float
     """Largest over mean expert load."""
     rank_hotspot_ratio: float
-    empty_expert_count: int
-    distinct_experts: int
+    """The same of ranks."""
+    empty_expert_count: Count
+    distinct_experts: Count
     """Experts of the measured rank with at least one assignment. Equal in every slot."""
     uniform_hotspot_ratio: float
     uniform_rank_hotspot_ratio: float
@@ -200,13 +223,19 @@ class Observed(_Struct, frozen=True, kw_only=True):
     """One case on one target by one implementation. Only status `ok` carries samples."""
 
     case: str
+    """Id, seven segments: `workload/model/epN/tN/dtype/routing/scenario`."""
     case_digest: str
+    """SHA-256 (hex) of all that defines the work: the fields of the id, the workload's version, the model's dims."""
     target: str
+    """Where it ran, as typed, without an interpreter and without folders: `torch:cuda:1`."""
     implementation: str
+    """How it ran there; `none`: nothing could."""
     division: Division
     status: Status
     reason: str | None = None
+    """Why it is not `ok`, in one line."""
     input_digest: str | None = None
+    """SHA-256 (hex) of all pinned inputs and weights, over the whole ring; the same for unquantised dtypes."""
     samples_ns: list[Count] = []
     """Observed durations, each of `calls_per_sample` calls."""
     slots: list[int] | None = None
@@ -220,17 +249,25 @@ class Observed(_Struct, frozen=True, kw_only=True):
     canary_ns: list[Count] = []
     """Observed durations, each of `canary_calls` calls of the canary, in the order of the turns."""
     clock: str | None = None
+    """What timed the samples."""
     sync_per_call: bool = False
-    prepare_ns: int | None = None
-    compile_ns: int | None = None
+    """Each call was waited for, since the runtime cannot queue."""
+    prepare_ns: Count | None = None
+    """From the pinned problem to a callable on the device: loading, prepacking, compiling."""
+    compile_ns: Count | None = None
     """The part of `prepare_ns` that a compiler took (torch.compile), or capturing a graph."""
-    first_call_ns: int | None = None
-    warmup_calls: int | None = None
-    copies: int | None = None
+    first_call_ns: Count | None = None
+    """Of slot 0, before any other."""
+    warmup_calls: Count | None = None
+    """Calls before the first sample that counts."""
+    copies: Count | None = None
+    """Bitwise equal copies of the weights that slots rotate through."""
     weights_cold: bool | None = None
-    memory_bytes: int | None = None
+    """Whether weights come from memory: copies enough that no cache holds them until they are used again."""
+    memory_bytes: Count | None = None
     """What the pre-flight expected the case to need on the device."""
     warnings: list[str] = []
+    """`noisy`, `drift`, `contended`, `throttled`: what a reader of the times must know."""
     power: Power | None = None
     """Of `sustained` only, where the device tells something."""
     check: Check | None = None
@@ -238,6 +275,7 @@ class Observed(_Struct, frozen=True, kw_only=True):
     cost: Cost | None = None
     skew: Skew | None = None
     started_utc: str | None = None
+    """`YYYY-MM-DDTHH:MM:SSZ`."""
 
     def __post_init__(self) -> None:
         if self.samples_ns and self.status != "ok":
@@ -266,31 +304,42 @@ class Part(Observed, frozen=True, kw_only=True, tag_field="kind", tag="part"):
     """
 
     process: Count
+    """Which of the run's processes, from 0."""
 
 
 class Ceiling(_Struct, frozen=True, kw_only=True, tag_field="kind", tag="ceiling"):
     """The fastest of one kind of work that one runtime showed on a device in this run."""
 
     target: str
+    """Whose runtime showed it."""
     device: str
+    """`device_id` of the targets that share it."""
     what: Literal["gemm", "read", "copy"]
     dtype: str
     shape: list[int]
+    """[M, N, K] of a product, else the elements moved."""
     flops: Count = 0
+    """Of one sample; 2 M N K."""
     bytes: Count = 0
+    """Of one sample, read and written."""
     samples_ns: list[AtLeastOne]
 
 
 class Run(_Struct, frozen=True, kw_only=True, tag_field="kind", tag="run"):
     """The header: the first line."""
 
-    schema_version: int
-    method_version: int
+    schema_version: AtLeastOne
+    """Of the fields: a reader of an older version refuses the file."""
+    schema_minor: Count = 0
+    """Of fields that were only added: a reader of an older one passes over what it does not know."""
+    method_version: Count
+    """Of what the numbers mean: those of different methods are never compared."""
     moemark_version: str
     started_utc: str
     selection: list[str]
     """Suite name or patterns, as typed (a suite file's path is left out: its stem)."""
     selection_digest: str
+    """SHA-256 (hex) of the cases and settings that suite or patterns stand for."""
     targets: list[str]
     options: dict[str, str | int | float | bool | list[str] | None]
     plan: list[tuple[str, str]]
@@ -302,10 +351,11 @@ class Run(_Struct, frozen=True, kw_only=True, tag_field="kind", tag="run"):
 class End(_Struct, frozen=True, kw_only=True, tag_field="kind", tag="end"):
     """The last line of a run that was not cut off."""
 
-    lines: int
+    lines: Count
     """Lines before this one."""
     ended_utc: str
     interrupted: bool = False
+    """By Ctrl-C: the rest is missing."""
 
 
 Line = Run | Ceiling | Part | Measurement | End

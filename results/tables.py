@@ -5,21 +5,28 @@ A case id is as wide as half a terminal, so a table has one section a case and t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import TypeVar
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from results.compare import Comparison, Entry, Pair, SideBySide
 from results.duels import CaseDecision
 from results.energy import energy_of, why_no_energy
 from results.figures import change, interval, number, percent, plain_rate, time_text
 from results.gate import Gate
-from results.metrics import metrics
+from results.layout import Column, Section, Table
+from results.metrics import Metrics, metrics_of
+from results.notes import Notes as _Notes
+from results.origins import origin
 from results.record import Measurement
 from results.sparsity import Sparsity
 from results.statistics import Estimate, Series, percentile, samples_needed
 from results.store import RunFile
 from workloads.case import Case
+
+if TYPE_CHECKING:
+    from results.published import Beside
+    from results.verify import Verification
 
 __all__ = [
     "Column",
@@ -27,60 +34,22 @@ __all__ = [
     "Table",
     "comparison_table",
     "duel_table",
+    "findings_table",
     "gate_table",
     "label",
     "power_table",
+    "published_table",
+    "ranking_table",
     "show_table",
     "sparsity_table",
     "targets_table",
 ]
 
 _Row = TypeVar("_Row")
+BAR, BAR_LENGTH = "█", 16
 
 EP_LABEL = "one rank's share of an EP group: compute only, without dispatch and combine"
 DENSE_LABEL = "share over dense replica: the control is not split over the ranks of the group"
-
-
-@dataclass(frozen=True)
-class Column:
-    """A heading; figures stand at the right."""
-
-    name: str
-    right: bool = True
-
-
-@dataclass(frozen=True)
-class Section:
-    """Rows under one heading (empty: none). Every row has as many cells as the table has columns."""
-
-    title: str
-    rows: tuple[tuple[str, ...], ...]
-
-
-@dataclass(frozen=True)
-class Table:
-    """Sections of equal columns, and notes that cells refer to as [1], [2], ..."""
-
-    title: str
-    columns: tuple[Column, ...]
-    sections: tuple[Section, ...]
-    notes: tuple[str, ...] = ()
-
-    def text(self) -> str:
-        """The table in aligned columns of plain text, without colour and without a trailing newline."""
-        rows = [tuple(column.name for column in self.columns)] + [row for part in self.sections for row in part.rows]
-        widths = [max(len(row[i]) for row in rows) for i in range(len(self.columns))]
-        lines = [self.title, "", self._line(rows[0], widths)]
-        for part in self.sections:
-            lines += [part.title] if part.title else []
-            lines += [self._line(row, widths) for row in part.rows]
-        lines += [""] * bool(self.notes) + [f"[{i}] {note}" for i, note in enumerate(self.notes, 1)]
-        return "\n".join(lines)
-
-    def _line(self, row: Sequence[str], widths: Sequence[int]) -> str:
-        pairs = zip(row, widths, self.columns, strict=True)
-        cells = [cell.rjust(width) if column.right else cell.ljust(width) for cell, width, column in pairs]
-        return ("  " + "  ".join(cells)).rstrip()
 
 
 def label(case: Case) -> str | None:
@@ -94,12 +63,18 @@ def show_table(run_file: RunFile, measurements: Iterable[Measurement] | None = N
     """The measurements of a run (or these of them), a section a case, in the order of the record."""
     chosen = list(run_file.measurements if measurements is None else measurements)
     notes = _Notes()
+    found = zip(chosen, metrics_of(run_file, chosen), strict=True)
     sections = [
-        Section(_heading(case, notes), tuple(_show_row(run_file, line, notes) for line in lines))
-        for case, lines in _grouped((line.case, line) for line in chosen).items()
+        Section(
+            _heading(case, notes) + _brought(run_file, lines[0][0], ("workload", "model"), notes),
+            tuple(_show_row(run_file, line, figures, notes) for line, figures in lines),
+        )
+        for case, lines in _grouped((one[0].case, one) for one in found).items()
     ]
+    minor = {"p99": 1, "TFLOP/s": 2, "GB/s": 3}
     names = ("p50", "±95%", "p99", "tokens/s", "TFLOP/s", "GB/s", "roofline")
-    columns = (_text("target"), _text("implementation"), *map(Column, names), _text("status"))
+    figures = (Column(name, minor=minor.get(name, 0)) for name in names)
+    columns = (_text("target"), _text("implementation"), *figures, _text("status"))
     return Table(f"{run_file.stem}: {len(chosen)} measurements", columns, tuple(sections), notes.texts)
 
 
@@ -141,21 +116,22 @@ def power_table(run_file: RunFile, measurements: Iterable[Measurement] | None = 
         Section(_heading(case, notes), tuple(_power_row(line, notes) for line in shown if line.case == case))
         for case in dict.fromkeys(line.case for line in shown)
     ]
+    minor = {"readings/s": 3, "idle W": 2, "°C": 1}
     names = ("J/token", "above idle", "mean W", "idle W", "MHz", "°C", "readings/s")
-    columns = (_text("target"), _text("implementation"), *map(Column, names))
+    columns = (_text("target"), _text("implementation"), *(Column(name, minor=minor.get(name, 0)) for name in names))
     return Table("Energy of sustained work, of what the meter covers", columns, tuple(sections), notes.texts)
 
 
-def comparison_table(comparison: Comparison) -> Table:
-    """Each pair with ratio, interval and verdict; the geometric mean is the last section."""
+def comparison_table(comparison: Comparison, pairs: Sequence[Pair] | None = None) -> Table:
+    """Each pair (or these of them) with ratio, interval and verdict; the geometric mean of all is the last section."""
     notes = _Notes()
-    rows = [(pair.case, _pair_row(pair, notes)) for pair in comparison.pairs]
+    rows = [(pair.case, _pair_row(pair, notes)) for pair in (comparison.pairs if pairs is None else pairs)]
     sections = [Section(case, tuple(members)) for case, members in _grouped(rows).items()]
     count = len(comparison.comparable)
     mean = Pair("", "", "", ratio=comparison.mean, verdict=comparison.mean_verdict)
     sections.append(Section(f"geometric mean of {count}", (_pair_row(mean, notes),)))
-    names = ("base", "new", "change", "95% interval")
-    columns = (_text("target"), _text("implementation"), *map(Column, names), _text("verdict"))
+    names = (Column("base", minor=2), Column("new", minor=1), Column("change"), Column("95% interval"))
+    columns = (_text("target"), _text("implementation"), *names, _text("verdict"))
     title = f"{comparison.new} against {comparison.base}: change of time, > 0 is slower"
     return Table(title, columns, tuple(sections), notes.texts)
 
@@ -179,26 +155,81 @@ def duel_table(decisions: Sequence[CaseDecision]) -> Table:
     return Table("B against A: change of time, > 0 is slower", columns, sections, notes.texts)
 
 
+def ranking_table(rows: Sequence[Mapping[str, Any]], column: str) -> Table:
+    """Rows of `results.tidy` in this order, each with its value in a column and a bar as long as that."""
+    values = [row[column] for row in rows]
+    numbers = [value for value in values if _is_number(value)]
+    largest = max(map(abs, numbers), default=0) or 1
+    sections: list[Section] = []
+    for row, value in zip(rows, values, strict=True):
+        bar = BAR * round(BAR_LENGTH * abs(value) / largest) if _is_number(value) else ""
+        cells = (str(row["target"]), str(row["implementation"]), _value(column, value), bar, str(row["status"]))
+        if sections and sections[-1].title == row["case"]:
+            sections[-1] = Section(row["case"], (*sections[-1].rows, cells))
+        else:
+            sections.append(Section(row["case"], (cells,)))
+    columns = (_text("target"), _text("implementation"), Column(column), Column("", False, minor=1), _text("status"))
+    return Table(f"{len(rows)} measurements by {column}", columns, tuple(sections))
+
+
+def published_table(found: Sequence[Beside]) -> Table:
+    """Measured times beside those that others published of the same case: by whom, on what, under which conditions."""
+    notes = _Notes()
+    rows = [(one.row["case"], _published_row(one, notes)) for one in found]
+    sections = tuple(Section(case, tuple(members)) for case, members in _grouped(rows).items())
+    columns = (_text("measured on"), *map(Column, ("here", "published", "time ratio")), _text("by"))
+    title = "Beside what others published: their figures, not ours; another device unless it says the same"
+    said = title if sections else "Beside what others published: they have no figure of these cases"
+    return Table(said, columns, sections, notes.texts)
+
+
+def _published_row(one: Beside, notes: _Notes) -> tuple[str, ...]:
+    figure = one.figure
+    where = "the same device" if one.same_device else figure.device
+    mark = notes.mark(f"{figure.runtime}, {figure.dtype}: {figure.conditions} ({figure.source}, {figure.date})")
+    measured = f"{one.row['target']} {one.row['implementation']}"
+    return (
+        measured,
+        time_text(one.row["estimate_ns"]),
+        time_text(figure.ns or 0),
+        number(one.ratio),
+        f"{where} {mark}",
+    )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _value(column: str, value: Any) -> str:
+    """A value in the form that its column's unit has."""
+    if value is None:
+        return "-"
+    if not _is_number(value):
+        return str(value)
+    if column.endswith("_ns"):
+        return time_text(value)
+    if column.endswith("_ratio") and not column.endswith("hotspot_ratio"):
+        return percent(value)
+    return f"{value:,}" if isinstance(value, int) else plain_rate(value)
+
+
+def findings_table(found: Verification) -> Table:
+    """What is wrong with a record, the first thing first; what was not looked at are notes."""
+    rows = tuple((str(one.line or ""), one.rule, one.severity, one.evidence) for one in found.findings)
+    said = f"{len(rows)} findings" if rows else "nothing wrong was found"
+    columns = (Column("line"), _text("rule"), _text("severity"), _text("evidence"))
+    sections = (Section("", rows),) if rows else ()
+    notes = tuple(f"not verified: {sentence}" for sentence in found.unchecked)
+    return Table(f"{found.stem}: {said} in {found.measurements} measurements", columns, sections, notes)
+
+
 def _grouped(pairs: Iterable[tuple[str, _Row]]) -> dict[str, list[_Row]]:
     """Rows by their heading, both in the order in which they come first."""
     groups: dict[str, list[_Row]] = {}
     for heading, row in pairs:
         groups.setdefault(heading, []).append(row)
     return groups
-
-
-@dataclass
-class _Notes:
-    """Long texts under a table, each once."""
-
-    numbers: dict[str, int] = field(default_factory=dict)
-
-    def mark(self, text: str) -> str:
-        return f"[{self.numbers.setdefault(text, len(self.numbers) + 1)}]"
-
-    @property
-    def texts(self) -> tuple[str, ...]:
-        return tuple(self.numbers)
 
 
 def _text(name: str) -> Column:
@@ -210,14 +241,16 @@ def _heading(case: str, notes: _Notes) -> str:
     return f"{case} {notes.mark(said)}" if said else case
 
 
-def _show_row(run_file: RunFile, line: Measurement, notes: _Notes) -> tuple[str, ...]:
-    found = metrics(run_file, line)
+def _show_row(run_file: RunFile, line: Measurement, found: Metrics | None, notes: _Notes) -> tuple[str, ...]:
+    names = (
+        line.target + _brought(run_file, line, ("target",), notes),
+        line.implementation + _brought(run_file, line, ("implementation",), notes),
+    )
     if found is None:
         reason = f" {notes.mark(line.reason)}" if line.reason else ""
-        return (line.target, line.implementation, *[""] * 7, line.status + reason)
+        return (*names, *[""] * 7, line.status + reason)
     return (
-        line.target,
-        line.implementation,
+        *names,
         time_text(found.time.ns),
         percent(found.time.precision),
         _tail(line, notes),
@@ -227,6 +260,11 @@ def _show_row(run_file: RunFile, line: Measurement, notes: _Notes) -> tuple[str,
         percent(found.roofline_ratio),
         _status(line, found.warnings),
     )
+
+
+def _brought(run_file: RunFile, line: Measurement, what: Sequence[str], notes: _Notes) -> str:
+    """Marks of what other packages brought."""
+    return "".join(f" {notes.mark(said)}" for one in what if (said := origin(run_file, line, one)))
 
 
 def _status(line: Measurement, warnings: tuple[str, ...]) -> str:

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from results.energy import Energy
-from results.metrics import Metrics, device_name, metrics
+from results.metrics import Metrics, device_name, metrics_of
 from results.record import Measurement
 from results.statistics import Series, percentile, slot_spread
 from results.store import RunFile, read
-from workloads.case import Case
+from workloads.case import Case, parsed
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["PERCENTILES", "load", "tidy_rows"]
+__all__ = ["COLUMNS", "PERCENTILES", "RECORDED", "load", "rows_with", "tidy_rows"]
 
 PERCENTILES = (90, 95, 99, 99.9)
 _FIGURES = (
@@ -31,7 +31,7 @@ _FIGURES = (
     "mfu_ratio",
     "mbu_ratio",
 )
-_RECORDED = (
+_ABOUT = (
     "implementation",
     "division",
     "status",
@@ -52,6 +52,32 @@ _OBSERVED = (
     "started_utc",
 )
 
+_SEGMENTS = ("workload", "model", "ep", "rank", "tokens", "dtype", "routing", "scenario", "seed")
+_ENERGY = ("joules_per_token", "joules_per_token_above_idle", "mean_w", "idle_w", "readings_per_s")
+_TIMES = ("estimate_ns", "low_ns", "high_ns", "precision_ratio", "slot_spread_ratio", "p50_ns")
+_PERCENTILES = tuple(f"p{q:g}_{what}" for q in PERCENTILES for what in ("ns", "missing"))
+_PARTS = (
+    "flops",
+    "bytes",
+    "assignments",
+    "rows",
+    "hotspot_ratio",
+    "uniform_hotspot_ratio",
+    "distinct_experts",
+    "check_error",
+    "check_tolerance",
+    "check_gain",
+)
+_LAST = ("case_digest", "input_digest", "line_sha256")
+RECORDED = frozenset(("run", "case", *_SEGMENTS, "target", "device", *_ABOUT, "samples", *_OBSERVED, *_PARTS, *_LAST))
+"""Columns that need no statistics."""
+PERCENTILE_COLUMNS = frozenset((*_PERCENTILES, "slot_spread_ratio"))
+COLUMNS = (
+    *("run", "case", *_SEGMENTS, "target", "device", *_ABOUT, "warnings", "samples", *_TIMES, *_PERCENTILES),
+    *(*_FIGURES, *_ENERGY, "power_scope", *_OBSERVED, *_PARTS, *_LAST),
+)
+"""All columns, in their order."""
+
 
 def load(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> pd.DataFrame:
     """A data frame of one or more run files, one row a measurement. Raises UserError for what is no run file."""
@@ -61,32 +87,67 @@ def load(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> pd
     return pd.DataFrame([row for path in several for row in tidy_rows(read(path))])
 
 
-def tidy_rows(run_file: RunFile) -> list[dict[str, Any]]:
-    """One plain dict a measurement, in the order of the record. A figure that does not exist is None."""
-    pairs = zip(run_file.measurements, run_file.digests, strict=True)
-    return [_row(run_file, measurement, digest) for measurement, digest in pairs]
+def tidy_rows(run_file: RunFile, only: Sequence[int] | None = None) -> list[dict[str, Any]]:
+    """One plain dict a measurement, in the order of the record, or one for each of these numbers.
+
+    A figure that does not exist is None.
+    """
+    return [{name: row[name] for name in COLUMNS} for row in rows_with(run_file, COLUMNS, only)]
 
 
-def _row(run_file: RunFile, measurement: Measurement, digest: str) -> dict[str, Any]:
-    figures = metrics(run_file, measurement)
+def rows_with(run_file: RunFile, columns: Iterable[str], only: Sequence[int] | None = None) -> list[dict[str, Any]]:
+    """The same with these columns at least, and of the dear ones no more than that: for choosing rows by them."""
+    wanted = set(columns)
+    numbers = range(len(run_file.measurements)) if only is None else only
+    lines = [run_file.measurements[number] for number in numbers]
+    rows = [_recorded(run_file, run_file.measurements[number], run_file.digests[number]) for number in numbers]
+    if wanted <= RECORDED:
+        return rows
+    for row, line, figures in zip(rows, lines, metrics_of(run_file, lines), strict=True):
+        row |= _derived(line, figures)
+        row |= _percentiles(line, figures) if wanted & PERCENTILE_COLUMNS else {}
+    return rows
+
+
+def _recorded(run_file: RunFile, measurement: Measurement, digest: str) -> dict[str, Any]:
+    """What needs no statistics."""
     return {
         "run": run_file.stem,
         "case": measurement.case,
-        **_segments(Case.parse(measurement.case)),
+        **_segments(parsed(measurement.case)),
         "target": measurement.target,
         "device": device_name(run_file, measurement.target),
-        **{name: getattr(measurement, name) for name in _RECORDED},
-        "warnings": list(figures.warnings if figures else measurement.warnings),
+        **{name: getattr(measurement, name) for name in (*_ABOUT, *_OBSERVED)},
         "samples": len(measurement.samples_ns),
-        **_times(measurement, figures),
-        **{name: getattr(figures, name) if figures else None for name in _FIGURES},
-        **_energy(figures.energy if figures else None),
-        **{name: getattr(measurement, name) for name in _OBSERVED},
         **_parts(measurement),
         "case_digest": measurement.case_digest,
         "input_digest": measurement.input_digest,
         "line_sha256": digest,
     }
+
+
+def _derived(measurement: Measurement, figures: Metrics | None) -> dict[str, Any]:
+    time = figures.time if figures else None
+    return {
+        "warnings": list(figures.warnings if figures else measurement.warnings),
+        "estimate_ns": time.ns if time else None,
+        "low_ns": time.low_ns if time else None,
+        "high_ns": time.high_ns if time else None,
+        "precision_ratio": time.precision if time else None,
+        "p50_ns": time.ns if time else None,
+        **{name: getattr(figures, name) if figures else None for name in _FIGURES},
+        **_energy(figures.energy if figures else None),
+    }
+
+
+def _percentiles(measurement: Measurement, figures: Metrics | None) -> dict[str, Any]:
+    series = (measurement.samples_ns, measurement.slots, measurement.calls_per_sample)
+    processes = Series.of(measurement).processes
+    found: dict[str, Any] = {"slot_spread_ratio": slot_spread(*series[:2]) if figures else None}
+    for q in PERCENTILES:
+        value, reason = percentile(*series, q, processes) if figures else (None, None)
+        found |= {f"p{q:g}_ns": value, f"p{q:g}_missing": reason}
+    return found
 
 
 def _segments(case: Case) -> dict[str, Any]:
@@ -103,27 +164,8 @@ def _segments(case: Case) -> dict[str, Any]:
     }
 
 
-def _times(measurement: Measurement, figures: Metrics | None) -> dict[str, Any]:
-    series = (measurement.samples_ns, measurement.slots, measurement.calls_per_sample)
-    processes = Series.of(measurement).processes
-    time = figures.time if figures else None
-    found: dict[str, Any] = {
-        "estimate_ns": time.ns if time else None,
-        "low_ns": time.low_ns if time else None,
-        "high_ns": time.high_ns if time else None,
-        "precision_ratio": time.precision if time else None,
-        "slot_spread_ratio": slot_spread(*series[:2]) if time else None,
-        "p50_ns": time.ns if time else None,
-    }
-    for q in PERCENTILES:
-        value, reason = percentile(*series, q, processes) if time else (None, None)
-        found |= {f"p{q:g}_ns": value, f"p{q:g}_missing": reason}
-    return found
-
-
 def _energy(found: Energy | None) -> dict[str, Any]:
-    names = ("joules_per_token", "joules_per_token_above_idle", "mean_w", "idle_w", "readings_per_s")
-    figures = {name: getattr(found, name) if found else None for name in names}
+    figures = {name: getattr(found, name) if found else None for name in _ENERGY}
     return figures | {"power_scope": found.scope if found else None}
 
 

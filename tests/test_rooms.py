@@ -11,7 +11,20 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 ROOMS = ("harness", "results", "workloads")
 MAY_IMPORT = {"workloads": {"workloads"}, "results": {"results", "workloads"}, "harness": set(ROOMS)}
-READERS = {"gating", "cli", "printing", "listing", "filtering", "duel", "duelling", "pytest_plugin", "pytest_cases"}
+READERS = {
+    "gating",
+    "arguments",
+    "questions",
+    "cli",
+    "printing",
+    "listing",
+    "filtering",
+    "showing",
+    "duel",
+    "duelling",
+    "pytest_plugin",
+    "pytest_cases",
+}
 """Modules of the harness that may use all of results; the others use these only:"""
 FROM_RESULTS = {f"results.{name}" for name in ("machine", "parts", "record", "statistics", "store")}
 RUNTIMES = {"torch", "onnxruntime", "torch_npu"}

@@ -37,7 +37,18 @@ from workloads.attending import Form, form_of
 from workloads.case import Case
 from workloads.models import Model, model
 from workloads.planting import hidden_noise
-from workloads.problem import DTYPE_BYTES, SLOTS, WHOLE, Contribution, Cost, Expected, Lines, Problem, input_digest
+from workloads.problem import (
+    DTYPE_BYTES,
+    SLOTS,
+    WHOLE,
+    Contribution,
+    Cost,
+    Counts,
+    Expected,
+    Lines,
+    Problem,
+    input_digest,
+)
 from workloads.registry import Built, implementation, register_workload
 from workloads.sizes import Sizes
 from workloads.weights import Pinned, Weight
@@ -96,6 +107,15 @@ class AttentionWorkload:
             sources=lambda slot, output: (np.empty(0, np.int64), np.empty(0, np.int64)),
             norm_factor=norm_factor(form),
         )
+
+    def counts(self, case: Case) -> Counts:
+        """Cost and skew, without the inputs."""
+        about = model(case.model)
+        form = form_of(case, about, tuple(KINDS))
+        assert isinstance(form, Form), form
+        kind = KINDS[form.mixer.kind]
+        weights = kind.weights(form, about, case.seed)
+        return Counts(_cost(case, kind.flops(form, about), weights, kind.outputs(form, about)))
 
 
 register_workload(AttentionWorkload())

@@ -31,7 +31,7 @@ import numpy as np
 
 from workloads.attending import Form, form_of
 from workloads.attention import KINDS, attention_bytes, norm_factor, one_part_a_line, with_attention
-from workloads.block_halves import DenseHalf, RoutedHalf, normed
+from workloads.block_halves import DenseHalf, RoutedHalf, half_counts, normed
 from workloads.case import Case
 from workloads.experts import (
     OnnxExperts,
@@ -52,6 +52,7 @@ from workloads.problem import (
     RESIDUAL,
     Contribution,
     Cost,
+    Counts,
     Expected,
     Lines,
     Problem,
@@ -108,7 +109,7 @@ class BlockWorkload:
             weights=weights,
             ring=half.ring,
             outputs=reference.outputs,
-            cost=_cost(case, form, attention, reference.attention_outputs, half),
+            cost=_cost(case, form, attention, half.sizes, half.cost),
             input_digest=input_digest(weights, half.ring, half.plan),
             references=reference.references,
             sources=half.sources,
@@ -116,6 +117,15 @@ class BlockWorkload:
             norm_factor=norm_factor(form),
             ways=_ways(reference.outputs, frozenset(attention), frozenset(half.weights)),
         )
+
+    def counts(self, case: Case) -> Counts:
+        """Cost and skew, without the inputs."""
+        about = model(case.model)
+        form = form_of(case, about, tuple(KINDS))
+        assert isinstance(form, Form), form
+        sizes, inside = half_counts(case, about)
+        attention = KINDS[form.mixer.kind].weights(form, about, case.seed)
+        return Counts(_cost(case, form, attention, sizes, inside.cost), inside.skew)
 
 
 register_workload(BlockWorkload())
@@ -169,21 +179,16 @@ def _ways(
 # -- cost ----------------------------------------------------------------------------------------------------------
 
 
-def _cost(
-    case: Case,
-    form: Form,
-    attention: dict[str, Weight],
-    outputs: dict[str, tuple[int, ...]],
-    half: RoutedHalf | DenseHalf,
-) -> Cost:
-    """Attention's and the layer's, tokens in once, norms; a share without a shared expert writes y all the same."""
-    about, inside = model(case.model), half.cost
-    stored, made = attention_bytes(case, attention, outputs)
+def _cost(case: Case, form: Form, attention: dict[str, Weight], sizes: Sizes, inside: Cost) -> Cost:
+    """Attention's and the layer's (`sizes` and cost of the second half), tokens in once, norms; a share without a shared expert
+    writes y all the same."""
+    about, kind = model(case.model), KINDS[form.mixer.kind]
+    stored, made = attention_bytes(case, attention, kind.outputs(form, about))
     hidden = case.tokens * about.hidden_size * DTYPE_BYTES[case.dtype]
     norms = len(NORMS) * about.hidden_size * DTYPE_BYTES[case.dtype]
-    own = hidden if case.ep > 1 and not half.sizes.shared_inner else 0
+    own = hidden if case.ep > 1 and not sizes.shared_inner else 0
     weights = inside.weight_bytes + stored + norms
-    flops = inside.flops + KINDS[form.mixer.kind].flops(form, about)
+    flops = inside.flops + kind.flops(form, about)
     moved = inside.bytes - inside.weight_bytes + made + own
     return Cost(flops, weights + moved, weights, inside.tokens, inside.rows, inside.assignments)
 

@@ -16,16 +16,26 @@ import numpy as np
 from workloads.backends.numpy_ops import NumpyOps
 from workloads.case import Case
 from workloads.experts import ffn_reference, ffn_weights, rms_norm
-from workloads.inputs import Slot, routed_inputs
+from workloads.inputs import Slot, planned, routed_inputs
 from workloads.models import Model
 from workloads.moe_layer import LayerReference, always, layer_cost, layer_sizes, layer_weights
 from workloads.planting import Gate, behind_norm, gate_of, hidden_noise, selected
-from workloads.problem import DTYPE_BYTES, SHARED, SLOTS, Cost, Expected
+from workloads.problem import DTYPE_BYTES, SHARED, SLOTS, Cost, Counts, Expected
 from workloads.router import router_weights
 from workloads.sizes import Sizes
 from workloads.weights import Pinned, Weight
 
-__all__ = ["DenseHalf", "RoutedHalf", "normed"]
+__all__ = ["DenseHalf", "RoutedHalf", "half_counts", "normed"]
+
+
+def half_counts(case: Case, about: Model) -> tuple[Sizes, Counts]:
+    """Sizes, cost and skew of the second half, without its inputs."""
+    if not about.num_experts:
+        sizes = _dense_sizes(case, about)
+        return sizes, Counts(_dense_cost(case, about, sizes))
+    made = planned(case, about)
+    sizes = layer_sizes(case, about, made)
+    return sizes, Counts(layer_cost(case, about, sizes, made.distinct_experts), made.skew)
 
 
 def normed(x: np.ndarray, gain: np.ndarray | None, about: Model) -> np.ndarray:
@@ -112,6 +122,17 @@ def _behind(gate: Gate, norm: Weight, about: Model) -> Gate:
     return behind_norm(gate, norm.values.astype(np.float64), about.block_norm_eps)
 
 
+def _dense_sizes(case: Case, about: Model) -> Sizes:
+    inner = about.dense_intermediate_size or 0
+    return Sizes(case.tokens, about.hidden_size, dense_inner=inner, matrices=3 if about.glu else 2)
+
+
+def _dense_cost(case: Case, about: Model, sizes: Sizes) -> Cost:
+    stored = DTYPE_BYTES[case.dtype] * sizes.matrices * sizes.hidden * sizes.dense_inner
+    moved = 2 * DTYPE_BYTES[case.dtype] * case.tokens * about.hidden_size
+    return Cost(sizes.flops, stored + moved, stored, case.tokens, 0, 0)
+
+
 class DenseHalf:
     """The FFN of a dense model behind the second norm."""
 
@@ -122,12 +143,9 @@ class DenseHalf:
 
     def __init__(self, case: Case, about: Model, norms: dict[str, Weight]) -> None:
         self._about, inner = about, about.dense_intermediate_size
-        matrices = 3 if about.glu else 2
         self.weights = ffn_weights("dense", about, inner, 1, case.seed)
-        self.sizes = Sizes(case.tokens, about.hidden_size, dense_inner=inner, matrices=matrices)
-        stored = DTYPE_BYTES[case.dtype] * matrices * about.hidden_size * inner
-        moved = 2 * DTYPE_BYTES[case.dtype] * case.tokens * about.hidden_size
-        self.cost = Cost(self.sizes.flops, stored + moved, stored, case.tokens, 0, 0)
+        self.sizes = _dense_sizes(case, about)
+        self.cost = _dense_cost(case, about, self.sizes)
         label = ("block", about.id, case.seed)
         shape = (case.tokens, about.hidden_size)
         self.ring = [{"tokens": hidden_noise(*shape, (*label, slot)).astype(np.float32)} for slot in range(SLOTS)]

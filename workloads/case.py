@@ -12,9 +12,10 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
-__all__ = ["DTYPES", "RANKS", "ROUTINGS", "SCENARIOS", "SEGMENTS", "Case", "UserError", "canonical_digest"]
+__all__ = ["DTYPES", "RANKS", "ROUTINGS", "SCENARIOS", "SEGMENTS", "Case", "UserError", "canonical_digest", "parsed"]
 
 SEGMENTS = ("workload", "model", "ep", "tokens", "dtype", "routing", "scenario")
 DTYPES = ("fp32", "tf32", "bf16", "fp16")
@@ -90,6 +91,12 @@ class Case:
         if self.workload in WITH_ATTENTION:
             defines["attention_work"] = about.attention_digest
         return canonical_digest(defines)
+
+
+@lru_cache(maxsize=1 << 17)
+def parsed(text: str) -> Case:
+    """The case of an id, as `Case.parse`, remembered: records name the same ones again and again."""
+    return Case.parse(text)
 
 
 def canonical_digest(value: Any) -> str:

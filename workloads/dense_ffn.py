@@ -20,7 +20,7 @@ from workloads.experts import TorchActivation, ffn_reference, ffn_torch, ffn_wei
 from workloads.formats import precision_of, unsupported_dtype, value_bytes, weight_bytes
 from workloads.models import Model, model
 from workloads.planting import hidden_noise
-from workloads.problem import SLOTS, Contribution, Cost, Expected, Lines, Problem, input_digest
+from workloads.problem import SLOTS, Contribution, Cost, Counts, Expected, Lines, Problem, input_digest
 from workloads.registry import Built, implementation, register_workload
 from workloads.sizes import Sizes
 from workloads.weights import in_format
@@ -63,8 +63,7 @@ class DenseFfnWorkload:
     def problem(self, case: Case) -> Problem:
         """The pinned problem of a case."""
         about = model(case.model)
-        matrices = 3 if about.glu else 2
-        sizes = Sizes(case.tokens, about.hidden_size, dense_inner=dense_width(about), matrices=matrices)
+        sizes = _sizes(case, about)
         plain = ffn_weights("dense", about, sizes.dense_inner, 1, case.seed)
         weights = in_format(plain, precision_of(case.dtype))
         ring = [
@@ -89,8 +88,16 @@ class DenseFfnWorkload:
             unquantised=partial(references_of, plain) if weights is not plain else None,
         )
 
+    def counts(self, case: Case) -> Counts:
+        """Cost and skew, without the inputs."""
+        return Counts(_cost(case, _sizes(case, model(case.model))))
+
 
 register_workload(DenseFfnWorkload())
+
+
+def _sizes(case: Case, about: Model) -> Sizes:
+    return Sizes(case.tokens, about.hidden_size, dense_inner=dense_width(about), matrices=3 if about.glu else 2)
 
 
 def _cost(case: Case, sizes: Sizes) -> Cost:

@@ -35,7 +35,17 @@ from workloads.routing import (
 )
 from workloads.rules import rule_of
 
-__all__ = ["HASH", "RoutedInputs", "Slot", "drawn_weights", "group_of", "routed_inputs", "unsupported_routing"]
+__all__ = [
+    "HASH",
+    "Planned",
+    "RoutedInputs",
+    "Slot",
+    "drawn_weights",
+    "group_of",
+    "planned",
+    "routed_inputs",
+    "unsupported_routing",
+]
 
 
 @dataclass(frozen=True)
@@ -50,19 +60,27 @@ class Slot:
 
 
 @dataclass(frozen=True)
-class RoutedInputs:
-    """All inputs of a routed case."""
+class Planned:
+    """What the base plan alone says: counts are of the measured rank, and equal in every slot."""
 
-    gate: Gate
     plan: np.ndarray
     """Base plan of the whole group, [T * ep, k]."""
-    table: np.ndarray | None
-    """[vocabulary, k] int32: the experts of every token id, of a hash layer."""
-    slots: list[Slot]
+    rank: int
+    """The measured one, on the base plan."""
     rows: int
     assignments: int
     distinct_experts: int
     skew: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class RoutedInputs(Planned):
+    """All inputs of a routed case."""
+
+    gate: Gate
+    table: np.ndarray | None
+    """[vocabulary, k] int32: the experts of every token id, of a hash layer."""
+    slots: list[Slot]
 
 
 def group_of(model: Model) -> Group:
@@ -128,20 +146,26 @@ def routed_inputs(case: Case, model: Model, with_rows: bool, behind: Gate | None
     return kept(label, lambda: _routed_inputs(case, model, sent, behind))
 
 
-def _routed_inputs(case: Case, model: Model, with_rows: bool, behind: Gate | None) -> RoutedInputs:
+def planned(case: Case, model: Model) -> Planned:
+    """The base plan of a case with its counts: what cost and skew follow from, without any inputs."""
     group, profile = group_of(model), Profile.parse(case.routing)
     assert profile is not None, "the workload must have refused this profile"
     plan = draw(profile, group, case.tokens * case.ep, (case.seed,))
     rank = _measured_rank(plan, model.num_experts, case)
+    here = plan // (model.num_experts // case.ep) == rank
+    distinct = len(np.unique(plan[here]))
+    skew = _skew(plan, group, case) | {"distinct_experts": distinct}
+    return Planned(plan, rank, int(here.any(axis=1).sum()), int(here.sum()), distinct, skew)
+
+
+def _routed_inputs(case: Case, model: Model, with_rows: bool, behind: Gate | None) -> RoutedInputs:
+    group, base = group_of(model), planned(case, model)
     gate = behind or gate_of(model, case.seed)
     table = _hash_table(case, model, group) if HASH in case.variants else None
     sends_tokens = behind is None and not (model.moe_latent_size or model.entry_norm_eps)
-    maker = _SlotMaker(case, model, gate, group, plan, rank, table, sends_tokens)
+    maker = _SlotMaker(case, model, gate, group, base.plan, base.rank, table, sends_tokens)
     slots = [maker.slot(number, with_rows) for number in range(SLOTS)]
-    local = plan[plan // (model.num_experts // case.ep) == rank]
-    rows = int((plan // (model.num_experts // case.ep) == rank).any(axis=1).sum())
-    skew = _skew(plan, group, case) | {"distinct_experts": len(np.unique(local))}
-    return RoutedInputs(gate, plan, table, slots, rows, len(local), len(np.unique(local)), skew)
+    return RoutedInputs(**base.__dict__, gate=gate, table=table, slots=slots)
 
 
 def _measured_rank(plan: np.ndarray, experts: int, case: Case) -> int:

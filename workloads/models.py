@@ -21,6 +21,7 @@ import msgspec
 
 from workloads.case import UserError
 from workloads.dims import CHOICES, Attention, Model, flaw_of
+from workloads.origins import package_of
 from workloads.parameters import Parameters, parameters
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "closest",
     "model",
     "models",
+    "origin_of_model",
     "parameters",
     "read_models",
     "shares",
@@ -49,7 +51,17 @@ def models() -> Mapping[str, Model]:
             if entry.id in found:
                 raise UserError(f"{origin}: model {entry.id!r} is there already: give it another id")
             found[entry.id] = entry
+            _ORIGINS[entry.id] = package_of(entry_point)
     return MappingProxyType(found)
+
+
+_ORIGINS: dict[str, str] = {}
+"""Model → the package that brings it; filled by `models`."""
+
+
+def origin_of_model(name: str) -> str | None:
+    """The package that brings a model, `package version`; None: it is ours."""
+    return _ORIGINS.get(name) if name in models() else None
 
 
 def model(name: str) -> Model:

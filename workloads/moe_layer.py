@@ -42,7 +42,7 @@ from workloads.experts import (
     torch_sorted,
 )
 from workloads.formats import precision_of, unsupported_dtype, value_bytes, weight_bytes
-from workloads.inputs import HASH, RoutedInputs, routed_inputs, unsupported_routing
+from workloads.inputs import HASH, Planned, RoutedInputs, planned, routed_inputs, unsupported_routing
 from workloads.models import Model, check_share, model
 from workloads.parameters import expert_parameters
 from workloads.passage import (
@@ -67,6 +67,7 @@ from workloads.problem import (
     ZERO,
     Contribution,
     Cost,
+    Counts,
     Expected,
     Lines,
     Problem,
@@ -139,6 +140,12 @@ class MoeLayerWorkload:
         plain = router_weights(made.gate, made.table) | layer_weights(about, sizes.local_experts, case.seed)
         return layer_problem(case, about, made, plain)
 
+    def counts(self, case: Case) -> Counts:
+        """Cost and skew, without the inputs."""
+        about = model(case.model)
+        made = planned(case, about)
+        return Counts(layer_cost(case, about, layer_sizes(case, about, made), made.distinct_experts), made.skew)
+
 
 def layer_weights(about: Model, local: int, seed: int) -> dict[str, Weight]:
     """All weights of one rank's share of the layer, but for the router's, before any format."""
@@ -182,7 +189,7 @@ def _with_combined(case: Case, about: Model, made: RoutedInputs) -> RoutedInputs
     return replace(made, slots=slots)
 
 
-def layer_sizes(case: Case, about: Model, made: RoutedInputs) -> Sizes:
+def layer_sizes(case: Case, about: Model, made: Planned) -> Sizes:
     """The sizes of one call."""
     return Sizes(
         tokens=case.tokens,

@@ -15,9 +15,9 @@ import numpy as np
 
 from workloads.case import Case
 from workloads.experts import onnx_argsort, onnx_counts, onnx_distinct_keys
-from workloads.inputs import unsupported_routing
+from workloads.inputs import planned, unsupported_routing
 from workloads.models import Model, model
-from workloads.problem import DTYPE_BYTES, Cost, Expected, Problem, input_digest
+from workloads.problem import DTYPE_BYTES, Cost, Counts, Expected, Problem, input_digest
 from workloads.registry import Built, implementation, register_workload
 from workloads.rows import row_sizes, rows_of
 from workloads.sizes import Sizes
@@ -72,6 +72,12 @@ class PermuteWorkload:
             skew=made.skew,
             exact=frozenset({"gathered", "counts", "places"}),
         )
+
+    def counts(self, case: Case) -> Counts:
+        """Cost and skew, without the inputs."""
+        about = model(case.model)
+        made = planned(case, about)
+        return Counts(_cost(case, row_sizes(case, about, made)), made.skew)
 
 
 register_workload(PermuteWorkload())

@@ -32,6 +32,7 @@ __all__ = [
     "ZERO",
     "Contribution",
     "Cost",
+    "Counts",
     "Expected",
     "Lines",
     "Problem",
@@ -70,6 +71,14 @@ class Cost:
     tokens: int
     rows: int
     assignments: int
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What the case alone says, without its inputs: what a record's `cost` and `skew` must be."""
+
+    cost: Cost
+    skew: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)

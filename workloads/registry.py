@@ -15,6 +15,7 @@ from importlib.metadata import entry_points
 from typing import Any, Protocol
 
 from workloads.case import Case
+from workloads.origins import origin_of
 
 __all__ = [
     "Built",
@@ -23,6 +24,7 @@ __all__ = [
     "Workload",
     "implementation",
     "implementations_of",
+    "origin_of_workload",
     "register_workload",
     "workload_names",
     "workload_of",
@@ -80,6 +82,8 @@ class Workload(Protocol):
     def problem(self, case: Case) -> Any:
         """The pinned problem of a case (`workloads.problem.Problem`): weights, ring of inputs, cost, reference."""
 
+    # Optional: `counts(case) -> workloads.problem.Counts`, cost and skew without the inputs, so that records are verified fast.
+
 
 def _plain_only(case: Case, facts: TargetFacts) -> str | None:
     return "it multiplies unquantised weights only" if case.dtype.startswith("w-") else None
@@ -101,6 +105,13 @@ class Implementation:
     """Why it cannot do this case on this target at all, asked for or not; None if it can."""
     more_memory: float = 0.0
     """Copies of the weights that it makes for itself of each of the target's."""
+    module: str = ""
+    """Where it is written."""
+
+    @property
+    def origin(self) -> str | None:
+        """The package that brings it, `package version`; None: it is ours."""
+        return origin_of(self.module)
 
 
 @dataclass(frozen=True)
@@ -131,12 +142,14 @@ def implementation(
     unsuited: Callable[[Case, TargetFacts], str | None] | None = None,
     cannot: Callable[[Case, TargetFacts], str | None] = _plain_only,
     more_memory: float = 0.0,
+    module: str | None = None,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Registers the decorated builder as an implementation of a workload on a runtime."""
+    """Registers the decorated builder, which is its `module`'s unless another is named, as an implementation."""
 
     def register(build: Callable[..., Any]) -> Callable[..., Any]:
         suited = unsuited or (lambda case, facts: None)
-        entry = Implementation(workload, runtime, name, division, build, suited, cannot, more_memory)
+        told = (suited, cannot, more_memory, module or build.__module__)
+        entry = Implementation(workload, runtime, name, division, build, *told)
         _IMPLEMENTATIONS[workload, runtime, name] = entry
         return build
 
@@ -162,6 +175,11 @@ def workload_of(name: str) -> Workload:
     """The workload of that name. Raises KeyError if there is none."""
     _load_all()
     return _WORKLOADS[name]
+
+
+def origin_of_workload(name: str) -> str | None:
+    """The package that brings a workload, `package version`; None: it is ours."""
+    return origin_of(type(workload_of(name)).__module__)
 
 
 def implementations_of(workload: str, runtime: str | None = None) -> list[Implementation]:

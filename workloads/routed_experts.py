@@ -29,10 +29,10 @@ from workloads.experts import (
     torch_sorted,
 )
 from workloads.formats import precision_of, unsupported_dtype, value_bytes, weight_bytes
-from workloads.inputs import RoutedInputs, unsupported_routing
+from workloads.inputs import Planned, planned, unsupported_routing
 from workloads.models import Model, model
 from workloads.parameters import expert_parameters
-from workloads.problem import Contribution, Cost, Expected, Lines, Problem, input_digest
+from workloads.problem import Contribution, Cost, Counts, Expected, Lines, Problem, input_digest
 from workloads.registry import Built, implementation, register_workload
 from workloads.rows import assigned, row_sizes, rows_of
 from workloads.sizes import Sizes
@@ -66,7 +66,7 @@ class ExpertsWorkload:
         """The pinned problem of a case."""
         about = model(case.model)
         made = rows_of(case, about)
-        sizes = replace(row_sizes(case, about, made), inner=about.moe_intermediate_size)
+        sizes = _sizes(case, about, made)
         plain = expert_weights(about, sizes.local_experts, case.seed)
         weights = in_format(plain, precision_of(case.dtype))
         ring = [slot.inputs for slot in made.slots]
@@ -85,11 +85,21 @@ class ExpertsWorkload:
             unquantised=_Reference(about, ring, plain).references if weights is not plain else None,
         )
 
+    def counts(self, case: Case) -> Counts:
+        """Cost and skew, without the inputs."""
+        about = model(case.model)
+        made = planned(case, about)
+        return Counts(_cost(case, about, _sizes(case, about, made), made), made.skew)
+
 
 register_workload(ExpertsWorkload())
 
 
-def _cost(case: Case, about: Model, sizes: Sizes, made: RoutedInputs) -> Cost:
+def _sizes(case: Case, about: Model, made: Planned) -> Sizes:
+    return replace(row_sizes(case, about, made), inner=about.moe_intermediate_size)
+
+
+def _cost(case: Case, about: Model, sizes: Sizes, made: Planned) -> Cost:
     """Bytes: the touched experts' parameters once; rows, ids and weights in, sums out."""
     size = value_bytes(case.dtype)
     norm = sizes.hidden if about.expert_norm_eps else 0

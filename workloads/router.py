@@ -19,10 +19,10 @@ import numpy as np
 from workloads.case import Case
 from workloads.experts import rms_norm
 from workloads.formats import value_bytes
-from workloads.inputs import HASH, routed_inputs, unsupported_routing
+from workloads.inputs import HASH, planned, routed_inputs, unsupported_routing
 from workloads.models import Model, model
 from workloads.planting import Gate
-from workloads.problem import DTYPE_BYTES, Cost, Expected, Problem, input_digest
+from workloads.problem import DTYPE_BYTES, Cost, Counts, Expected, Problem, input_digest
 from workloads.registry import Built, implementation, register_workload
 from workloads.rules import Select, Terms, rule_of, weights_of
 from workloads.sizes import Sizes
@@ -58,10 +58,7 @@ class RouterWorkload:
         made = routed_inputs(case, about, with_rows=False)
         weights = router_weights(made.gate, made.table)
         ring = [slot.inputs for slot in made.slots]
-        outputs = about.num_experts + about.zero_experts
-        hashed = HASH in case.variants
-        sizes = Sizes(case.tokens, about.hidden_size, outputs, about.experts_per_token, hashed=hashed)
-        size = router_bytes(case, about)
+        sizes = _sizes(case, about)
         shape = (case.tokens, about.experts_per_token)
 
         def references(requests: Any) -> list[Expected]:
@@ -74,18 +71,33 @@ class RouterWorkload:
             weights=weights,
             ring=ring,
             outputs={"ids": shape, "weights": shape},
-            cost=Cost(sizes.flops, sum(size), size[0], case.tokens, 0, 0),
+            cost=_cost(case, about, sizes),
             input_digest=input_digest(weights, ring, made.plan),
             references=references,
             sources=lambda slot, output: (np.empty(0, np.int64), np.empty(0, np.int64)),
             skew=made.skew,
         )
 
+    def counts(self, case: Case) -> Counts:
+        """Cost and skew, without the inputs."""
+        about = model(case.model)
+        return Counts(_cost(case, about, _sizes(case, about)), planned(case, about).skew)
+
 
 register_workload(RouterWorkload())
 
 
+def _sizes(case: Case, about: Model) -> Sizes:
+    experts, hashed = about.num_experts + about.zero_experts, HASH in case.variants
+    return Sizes(case.tokens, about.hidden_size, experts, about.experts_per_token, hashed=hashed)
+
+
 # -- cost ----------------------------------------------------------------------------------------------------------
+
+
+def _cost(case: Case, about: Model, sizes: Sizes) -> Cost:
+    size = router_bytes(case, about)
+    return Cost(sizes.flops, sum(size), size[0], case.tokens, 0, 0)
 
 
 def router_bytes(case: Case, about: Model) -> tuple[int, int]:

@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 
 from workloads.case import Case
-from workloads.inputs import RoutedInputs, Slot, drawn_weights, routed_inputs
+from workloads.inputs import Planned, RoutedInputs, Slot, drawn_weights, routed_inputs
 from workloads.models import Model, check_share
 from workloads.passage import has_entry
 from workloads.pinned import stream
@@ -38,15 +38,14 @@ def assigned(inputs: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.
     return row, inputs["row_ids"][row, column], inputs["row_weights"][row, column].astype(np.float64)
 
 
-def row_sizes(case: Case, about: Model, made: RoutedInputs) -> Sizes:
-    """Sizes of a call on the rows alone; H is what the experts read."""
-    rows, per_token = made.slots[0].inputs["row_ids"].shape
+def row_sizes(case: Case, about: Model, made: Planned) -> Sizes:
+    """Sizes of a call on the rows alone; H is what the experts read. At ep1 every token is a row, if of identity experts."""
     return Sizes(
         tokens=case.tokens,
         hidden=about.moe_latent_size or about.hidden_size,
-        experts_per_token=per_token,
-        rows=rows,
-        assignments=int((made.slots[0].inputs["row_ids"] >= 0).sum()),
+        experts_per_token=about.experts_per_token,
+        rows=case.tokens if case.ep == 1 else made.rows,
+        assignments=made.assignments,
         local_experts=about.num_experts // case.ep,
         matrices=3 if about.glu else 2,
     )

@@ -15,11 +15,11 @@ import numpy as np
 
 from workloads.case import Case
 from workloads.experts import summed
-from workloads.inputs import RoutedInputs, unsupported_routing
+from workloads.inputs import RoutedInputs, planned, unsupported_routing
 from workloads.models import Model, model
 from workloads.permute import permuted
 from workloads.planting import hidden_noise
-from workloads.problem import DTYPE_BYTES, Contribution, Cost, Expected, Lines, Problem, input_digest
+from workloads.problem import DTYPE_BYTES, Contribution, Cost, Counts, Expected, Lines, Problem, input_digest
 from workloads.registry import Built, implementation, register_workload
 from workloads.rows import assigned, row_sizes, rows_of
 from workloads.sizes import Sizes
@@ -66,6 +66,12 @@ class UnpermuteWorkload:
             sources=lambda slot, output: assigned(made.slots[slot].inputs)[:2],
             skew=made.skew,
         )
+
+    def counts(self, case: Case) -> Counts:
+        """Cost and skew, without the inputs."""
+        about = model(case.model)
+        made = planned(case, about)
+        return Counts(_cost(case, about, row_sizes(case, about, made)), made.skew)
 
 
 register_workload(UnpermuteWorkload())

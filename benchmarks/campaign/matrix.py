@@ -13,11 +13,11 @@ __all__ = ["CASES", "FEW", "ROUNDS", "Trial", "trials"]
 PATTERNS = (
     "router/{olmoe-1b-7b,qwen3-30b-a3b}/ep1/t64/fp32/balanced/latency",
     "router/{deepseek-v4-flash,gpt-oss-20b}/ep1/t16/fp32/uniform/latency",
-    "moe-layer/olmoe-1b-7b/ep16/t{1,16}/{fp32,bf16}/zipf1.0/latency",
-    "moe-layer/qwen3-30b-a3b/ep32/t{1,16}/{fp32,bf16}/uniform/latency",
-    "moe-layer/deepseek-v4-flash/ep128/t{1,8}/bf16/uniform/latency",
-    "dense-ffn/olmoe-1b-7b/ep1/t16/{fp32,bf16}/none/latency",
-    "experts/olmoe-1b-7b/ep16/t16/bf16/uniform/latency",
+    "moe-layer/olmoe-1b-7b/ep32/t{1,4}/{fp32,bf16}/zipf1.0/latency",
+    "moe-layer/qwen3-30b-a3b/ep64/t{1,16}/{fp32,bf16}/uniform/latency",
+    "moe-layer/deepseek-v4-flash/ep256/t{1,8}/bf16/uniform/latency",
+    "dense-ffn/qwen3.5-35b-a3b/ep1/t16/{fp32,bf16}/none/latency",
+    "experts/olmoe-1b-7b/ep32/t16/bf16/uniform/latency",
     "permute/olmoe-1b-7b/ep1/t64/fp32/uniform/latency",
     "attention+decode+c256/olmoe-1b-7b/ep1/t2/{fp32,bf16}/none/latency",
 )

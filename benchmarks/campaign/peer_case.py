@@ -19,9 +19,11 @@ def prepared_call() -> Callable[[], object]:
     """A function that makes the next call, of slot 0, 1, ... 15, 0, ..."""
     from harness.targets import TargetName, open_target
     from workloads.case import Case
+    from workloads.kept import keep_in
     from workloads.registry import implementations_of, workload_of
 
     case, factor = Case.parse(os.environ["MOEMARK_CASE"]), float(os.environ.get("MOEMARK_EFFECT", "1"))
+    keep_in(os.environ.get("MOEMARK_KEPT"))
     target = open_target(TargetName.parse("ort:cpu"))
     plain = next(one for one in implementations_of(case.workload, "onnxruntime") if one.division == "portable")
     prepared = target.prepare(workload_of(case.workload).problem(case), plain, 1)

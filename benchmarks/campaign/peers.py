@@ -28,7 +28,7 @@ SECONDS_A_SIDE = "3"
 THRESHOLD = "3%"
 PYPERF = ("--processes", "3", "--values", "5", "--warmups", "1", "--min-time", "0.2")
 HYPERFINE_RUNS, HYPERFINE_CALLS_S = "5", 0.6
-PASSED_ON = "PYTHONPATH,MOEMARK_CASE,MOEMARK_EFFECT"
+PASSED_ON = "PYTHONPATH,MOEMARK_CASE,MOEMARK_EFFECT,MOEMARK_KEPT"
 
 
 def missing(tool: str) -> str | None:
@@ -47,12 +47,16 @@ def run(trial: Trial, scratch: Path) -> dict[str, Any]:
     folder.mkdir()
     (case,) = trial.cases
     factor = trial.effects.get(case, 1.0)
-    environments = [_environment(case, one) for one in (max(1.0, 1 / factor), max(1.0, factor))]
+    kept = folder / "kept"
+    kept.mkdir()
+    environments = [_environment(case, one, kept) for one in (max(1.0, 1 / factor), max(1.0, factor))]
     return {"rules": TOOLS[trial.tool](folder, environments), "wall_s": time.monotonic() - began}
 
 
-def _environment(case: str, effect: float) -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(ROOT), "MOEMARK_CASE": case, "MOEMARK_EFFECT": repr(effect)}
+def _environment(case: str, effect: float, kept: Path) -> dict[str, str]:
+    """Inputs are planted once a trial: start-up is not what is compared."""
+    told = {"MOEMARK_CASE": case, "MOEMARK_EFFECT": repr(effect), "MOEMARK_KEPT": str(kept)}
+    return {**os.environ, "PYTHONPATH": str(ROOT), **told}
 
 
 def _pytest_benchmark(folder: Path, environments: list[dict[str, str]]) -> dict[str, str]:

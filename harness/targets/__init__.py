@@ -17,6 +17,7 @@ import numpy as np
 
 from harness.privacy import without_paths
 from results.record import Ceiling, Placement
+from workloads.origins import origin_of
 from workloads.registry import Implementation, TargetFacts
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "TargetName",
     "Unsupported",
     "open_target",
+    "origin_of_kind",
     "target_kinds",
 ]
 
@@ -157,6 +159,11 @@ def target_kinds() -> dict[str, str]:
     kinds = dict(OWN_TARGETS)
     kinds.update({entry.name: entry.value for entry in entry_points(group="moemark.targets")})
     return kinds
+
+
+def origin_of_kind(kind: str) -> str | None:
+    """The package that brings a kind of target, `package version`; None: it is ours, or there is none."""
+    return origin_of(target_kinds().get(kind, "").partition(":")[0]) if kind not in OWN_TARGETS else None
 
 
 def open_target(name: TargetName) -> Target:

@@ -24,11 +24,12 @@ import onnx
 import onnxruntime as ort
 
 from harness.targets import CannotRun, OutOfMemory, TargetName, Unsupported, host
+from harness.targets.known import mend_of
 from harness.targets.onnxruntime_audit import inserted_casts, placement_of
 from harness.targets.onnxruntime_cache import Cache
 from harness.targets.onnxruntime_memory import memory_note, value_of
 from harness.targets.onnxruntime_prepared import BoundRun, OrtPrepared
-from harness.targets.onnxruntime_provider import find_provider, first_line, mend_of, missing_library
+from harness.targets.onnxruntime_provider import find_provider, first_line, missing_library
 from results.record import Ceiling, Placement
 from workloads.backends.onnx_ops import ONNX_TYPES, Graph, Placeholder
 from workloads.backends.onnx_values import placeholder_values
@@ -253,7 +254,7 @@ def _create_or_refuse(target: OnnxRuntimeTarget, kind: str) -> None:
     except Unsupported as error:
         reason = missing_library(kind) or error
         raise CannotRun(
-            f"the {kind!r} provider of onnxruntime {ort.__version__} does not run here ({reason}): {mend_of(kind)}"
+            f"the {kind!r} provider of onnxruntime {ort.__version__} does not run here ({reason}): {mend_of('ort', kind)}"
         ) from error
 
 

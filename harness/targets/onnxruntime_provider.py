@@ -22,17 +22,10 @@ from typing import Any
 import onnxruntime as ort
 
 from harness.targets import CannotRun
+from harness.targets.known import mend_of
 
-__all__ = ["Plugin", "Provider", "find_provider", "first_line", "installed_plugins", "mend_of", "missing_library"]
+__all__ = ["Plugin", "Provider", "find_provider", "first_line", "installed_plugins", "missing_library"]
 
-MENDS = {
-    "cuda": "install CUDA and cuDNN, pip install onnxruntime-gpu in an environment of its own, and name it: ort:cuda@ENV",
-    "tensorrt": "install CUDA, cuDNN and TensorRT, pip install onnxruntime-gpu in its own environment: ort:tensorrt@ENV",
-    "cann": "source CANN's set_env.sh, pip install onnxruntime-cann 'numpy<2' in its own environment, name it: ort:cann@ENV",
-    "openvino": "pip install onnxruntime-openvino in an environment of its own and name it: ort:openvino@ENV",
-    "migraphx": "install a ROCm build of ONNX Runtime in an environment of its own and name it: ort:migraphx@ENV",
-    "rocm": "install a ROCm build of ONNX Runtime in an environment of its own and name it: ort:rocm@ENV",
-}
 DEFAULT_OPTIONS = {"cuda": {"use_tf32": "0"}, "cann": {"precision_mode": "must_keep_origin_dtype"}}
 """fp32 means IEEE fp32, and no provider that we know chooses another precision by itself (design, section 4)."""
 THREADS_OPTION = {"openvino": "num_of_threads", "ggml": "threads"}
@@ -145,15 +138,10 @@ def find_provider(kind: str, index: str, options: Mapping[str, str], threads: in
         plugins = f"; plug-ins: {names}" if (names := ", ".join(installed_plugins())) else ""
         raise CannotRun(
             f"this onnxruntime {ort.__version__} has no {kind!r} provider"
-            f" (it has: {', '.join(sorted(compiled))}{plugins}): {mend_of(kind)}"
+            f" (it has: {', '.join(sorted(compiled))}{plugins}): {mend_of('ort', kind)}"
         )
     device = _device_of(plugin, kind, index or given.pop("device_id", FIRST_INDEX))
     return Provider(kind, device.ep_name, given, (device,), plugin.origin)
-
-
-def mend_of(kind: str) -> str:
-    """What to do where the provider is missing."""
-    return MENDS.get(kind, "install an onnxruntime that has it in an environment of its own and name it after @")
 
 
 def installed_plugins() -> dict[str, Plugin]:

@@ -6,10 +6,9 @@ what that lacks. Option: `threads` (CPU threads of torch).
 
 from __future__ import annotations
 
+import math
 import os
-import re
 import time
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,7 +18,9 @@ import torch
 
 from harness.canary import Canary, HostCanary, Kind
 from harness.targets import CannotRun, OutOfMemory, TargetName, Unsupported, host
+from harness.targets.known import mend_of
 from harness.targets.torch_canary import DeviceCanary
+from harness.targets.torch_fallback import operators_on_the_cpu, watched
 from harness.targets.torch_state import REDUCTIONS, remembered
 from results.record import Ceiling, Placement
 from workloads.backends.torch_formats import CODES, SCALES
@@ -33,14 +34,10 @@ from workloads.weights import Pinned, Quantised, Tiled
 __all__ = ["TorchTarget"]
 
 DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-MENDS = {
-    "cuda": "install an Nvidia driver and a CUDA build of torch (or a ROCm build on AMD), then see `moemark devices`",
-    "npu": "install CANN, source its set_env.sh, and pip install the torch-npu that matches this torch",
-    "xpu": "install Intel's GPU driver and an XPU build of torch",
-    "mps": "needs a Mac with Apple silicon and a torch built with MPS",
-}
 CEILING_S = 0.25
 """Least time spent on one ceiling."""
+CEILING_CALL_S = 0.5
+"""Longest call of one: a device that would need longer shows its best in smaller products."""
 
 
 class TorchTarget:
@@ -69,7 +66,7 @@ class TorchTarget:
         index = self._device.index or 0
         about: dict[str, Any] = {"device_id": f"{self._device.type}:{index}", "unit": "device"}
         about["name"] = _ask(self._module, "get_device_name", index) or self._device.type
-        memory = _ask(self._module, "mem_get_info", index)
+        memory = self._memory()
         about["memory_bytes"] = memory[1] if memory else None
         properties = _ask(self._module, "get_device_properties", index)
         about["cache_bytes"] = getattr(properties, "L2_cache_size", None)
@@ -82,8 +79,14 @@ class TorchTarget:
         if self._module is None:
             return host.free_bytes()
         _ask(self._module, "empty_cache")  # what torch keeps for itself counts as used
-        memory = _ask(self._module, "mem_get_info", self._device.index or 0)
+        memory = self._memory()
         return int(memory[0]) if memory else host.free_bytes()
+
+    def _memory(self) -> tuple[int, int] | None:
+        """(free, all) bytes of the device; None where neither its module nor torch's generic interface tells."""
+        index = self._device.index or 0
+        generic = getattr(torch, "accelerator", None)
+        return _ask(self._module, "mem_get_info", index) or _ask(generic, "get_memory_info", index)
 
     def needed_memory_bytes(self, problem: Problem, implementation: Implementation, copies: int) -> int:
         """Copies of the weights, the ring's inputs, two blocks to tile from, temporaries.
@@ -138,8 +141,16 @@ class TorchTarget:
     def ceilings(self, dtypes: list[str], shapes: list[tuple[int, int, int]]) -> list[Ceiling]:
         """Fastest GEMM per dtype, streaming read and copy."""
         known = [dtype for dtype in dtypes if dtype in DTYPES and (dtype != "tf32" or dtype in self.facts.features)]
-        gemms = [self._gemm(dtype, shape) for dtype in known for shape in shapes]
-        return [*gemms, *self._streams()]
+        return [*(line for dtype in known for line in self._gemms(dtype, shapes)), *self._streams()]
+
+    def _gemms(self, dtype: str, shapes: list[tuple[int, int, int]]) -> list[Ceiling]:
+        """From the smallest up, as long as the next one is expected to take no more than CEILING_CALL_S."""
+        lines: list[Ceiling] = []
+        for shape in sorted(shapes, key=math.prod):
+            pace = min((min(line.samples_ns) / line.flops for line in lines), default=0.0)
+            if 2 * math.prod(shape) * pace <= CEILING_CALL_S * 1e9:
+                lines.append(self._gemm(dtype, shape))
+        return lines
 
     def _gemm(self, dtype: str, shape: tuple[int, int, int]) -> Ceiling:
         rows, columns, inner = shape
@@ -208,16 +219,15 @@ class TorchPrepared:
             return self._call(slot) if self._called else self._first(slot)
 
     def _first(self, slot: int) -> Mapping[str, Any]:
-        """The first call, in which a back-end that moves operators to the CPU warns of it: that is no answer of ours."""
-        self._called = True
-        with warnings.catch_warnings(record=True) as said:
-            warnings.simplefilter("always")
+        """The first call, in which an operator that leaves the device is noticed: what it computes is no answer of ours."""
+        self._called, device = True, self._resident.device
+        if device.type == "cpu":
+            return self._call(slot)
+        with watched(device) as moved:
             outputs = self._call(slot)
-        moved = next(
-            (str(one.message) for one in said if re.search(r"fall(ing|s)? ?back", str(one.message), re.I)), None
-        )
-        if moved and self._resident.device.type != "cpu":
-            raise Unsupported(f"an operator left the device: {' '.join(moved.split())[:300]}")
+        if moved:
+            names = operators_on_the_cpu(device, lambda: self._call(slot)) or moved
+            raise Unsupported(f"operators left {device.type} for the CPU: {', '.join(dict.fromkeys(names))}")
         return outputs
 
     def fetch(self, handle: Mapping[str, Any]) -> Mapping[str, np.ndarray]:
@@ -337,12 +347,14 @@ def _open(name: TargetName) -> torch.device:
         device = torch.device(name.device)
     except RuntimeError as error:
         kind = name.device.partition(":")[0]
-        raise CannotRun(f"torch {torch.__version__} knows no device {name.device!r}: {_mend(kind)}") from error
+        raise CannotRun(
+            f"torch {torch.__version__} knows no device {name.device!r}: {mend_of('torch', kind)}"
+        ) from error
     if device.type == "cpu":
         if device.index:
             raise CannotRun(f"there is one cpu device: write torch:cpu instead of torch:{name.device}")
         return torch.device("cpu")
-    mend = _mend(device.type)
+    mend = mend_of("torch", device.type)
     module = getattr(torch, device.type, None)
     if module is None or not hasattr(module, "is_available"):
         raise CannotRun(f"torch {torch.__version__} has no back-end for {device.type!r}: {mend}")
@@ -354,10 +366,6 @@ def _open(name: TargetName) -> torch.device:
     if hasattr(module, "set_device"):
         module.set_device(device.index or 0)
     return torch.device(device.type, device.index or 0)
-
-
-def _mend(kind: str) -> str:
-    return MENDS.get(kind, "install the package that brings this device to torch, and its driver")
 
 
 def _set_threads(options: dict[str, str]) -> None:

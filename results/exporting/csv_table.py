@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from results.store import RunFile
 from results.tidy import tidy_rows
 
-__all__ = ["render"]
+__all__ = ["render", "table"]
 
 FORMULA_BEGINS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 """Excel takes the full-width ones too (OWASP, CSV Injection)."""
@@ -21,7 +22,11 @@ FORMULA_BEGINS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "�
 
 def render(run_file: RunFile) -> str:
     """The table with a heading (nothing without measurements). A figure that does not exist is an empty cell."""
-    rows = tidy_rows(run_file)
+    return table(tidy_rows(run_file))
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows of equal columns as CSV, with a heading (nothing without rows)."""
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerows([list(rows[0]), *([_cell(value) for value in row.values()] for row in rows)] if rows else [])

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import io
-from typing import Any
+from collections.abc import Iterable
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from results.store import RunFile
 from results.tidy import tidy_rows
 from workloads.case import UserError
 
-__all__ = ["render"]
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["arrow", "render", "schema_of"]
 
 TEXT = (
     "run case workload model rank dtype routing scenario target device implementation division status reason clock bound"
     " ceiling_target started_utc case_digest input_digest line_sha256 p90_missing p95_missing p99_missing p99.9_missing"
+    " power_scope"
 )
 WHOLE = (
     "ep tokens seed calls_per_sample processes samples prepare_ns compile_ns first_call_ns warmup_calls copies memory_bytes"
@@ -26,18 +32,24 @@ LISTS = "warnings"
 
 def render(run_file: RunFile) -> bytes:
     """The file, compressed with snappy. Raises UserError if pyarrow is not installed."""
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ImportError as problem:
-        raise UserError("Parquet needs pyarrow: pip install 'moemark[parquet]'") from problem
+    pa, pq = arrow("pyarrow"), arrow("pyarrow.parquet")
     rows = tidy_rows(run_file)
-    types = {name: kind for names, kind in _types(pa) for name in names.split()}
-    schema = pa.schema([(name, types.get(name, pa.float64())) for name in (rows[0] if rows else ())])
     file = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist(rows, schema=schema), file)
+    pq.write_table(pa.Table.from_pylist(rows, schema=schema_of(rows[0] if rows else ())), file)
     return file.getvalue()
 
 
-def _types(pa: Any) -> list[tuple[str, Any]]:
-    return [(TEXT, pa.string()), (WHOLE, pa.int64()), (YES_NO, pa.bool_()), (LISTS, pa.list_(pa.string()))]
+def schema_of(names: Iterable[str]) -> pa.Schema:
+    """The types of these columns."""
+    pa = arrow("pyarrow")
+    kinds = [(TEXT, pa.string()), (WHOLE, pa.int64()), (YES_NO, pa.bool_()), (LISTS, pa.list_(pa.string()))]
+    types = {name: kind for words, kind in kinds for name in words.split()}
+    return pa.schema([(name, types.get(name, pa.float64())) for name in names])
+
+
+def arrow(module: str) -> Any:
+    """A module of pyarrow's. Raises UserError if it is not installed."""
+    try:
+        return import_module(module)
+    except ImportError as problem:
+        raise UserError("Parquet needs pyarrow: pip install 'moemark[parquet]'") from problem

@@ -117,7 +117,9 @@ def _sides(found: Contest) -> dict[str, Any]:
         "bases": [
             {
                 "claims": [[claim.headline, claim.detail, claim.verdict] for claim in said],
-                "cells": [[cell.change, cell.interval, cell.verdict, numbers.get(cell.reason, 0)] for cell in cells],
+                "cells": [
+                    [cell.change, cell.interval, cell.verdict, numbers.get(cell.reason or "", 0)] for cell in cells
+                ],
             }
             for said, cells in bases
         ],

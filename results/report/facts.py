@@ -9,6 +9,7 @@ from typing import Any
 
 from results.figures import number
 from results.metrics import ceilings_of, device_id
+from results.origins import origin
 from results.report.answer import machine_name
 from results.report.shown import ShownRun
 from results.store import RunFile
@@ -39,6 +40,7 @@ def chapter(run: ShownRun) -> dict[str, Any]:
         "environment": facts,
         "failures": [one.line for one in run.lines if one.line.status != "ok"],
         "warned": _warned(run),
+        "brought": _brought(run),
         "ceilings": _ceilings(run_file),
         "header": run_file.run,
         "end": run_file.end,
@@ -72,6 +74,13 @@ def command(run_file: RunFile) -> str:
     if run.options.get("shared_host"):
         words.append("--shared-host")
     return shlex.join(words)
+
+
+def _brought(run: ShownRun) -> list[str]:
+    """What other packages brought, each with its package."""
+    kinds = ("target", "workload", "model", "implementation")
+    told = (origin(run.run_file, one.line, kind) for one in run.lines for kind in kinds)
+    return list(dict.fromkeys(text for text in told if text))
 
 
 def _warned(run: ShownRun) -> list[tuple[str, str, list[str]]]:

@@ -109,9 +109,9 @@ class Place:
         """Against the first by `results.compare`, of this pair alone; a text says why it cannot be."""
         if self.entry is self.first:
             return None
-        sides = [as_run(one.record.run.name, [one.shown]) for one in (self.first, self.entry)]
+        base, new = (as_run(one.record.run.name, [one.shown]) for one in (self.first, self.entry))
         try:
-            return compare(*sides).pairs[0]
+            return compare(base, new).pairs[0]
         except UserError as problem:
             return str(problem)
 

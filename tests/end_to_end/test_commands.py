@@ -46,7 +46,7 @@ def test_show_can_choose_measurements(stage: Stage) -> None:
     stage.run("null:a", drill(2), drill(4))
     rows = json.loads(stage.play("show", "run.jsonl", "--json", "--where", "tokens!=2").stdout)["measurements"]
     assert [row["tokens"] for row in rows] == [4]
-    refused = stage.play("show", "run.jsonl", "--where", "colour=red")
+    refused = stage.play("show", "run.jsonl", "--where", "colour==3")
     assert (refused.returncode, "there is no 'colour'" in refused.stderr) == (2, True)
 
 

@@ -21,7 +21,7 @@ def run_file(shared_stage: Stage) -> RunFile:
 
 @pytest.fixture(scope="module")
 def row(shared_stage: Stage, run_file: RunFile) -> dict[str, Any]:
-    done = shared_stage.play("show", str(shared_stage.record), "--json", "--where", "tokens=2")
+    done = shared_stage.play("show", str(shared_stage.record), "--json", "--where", "tokens==2")
     return json.loads(done.stdout)["measurements"][0]
 
 

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from harness.channel import find_interpreter
 from harness.environment import environment
-from harness.filtering import chosen
 from harness.interrupts import Interrupts
 from harness.locks import device_key, hold_devices
 from harness.noise import Watch, contended
@@ -194,22 +193,3 @@ SECOND = 1_000_000_000
 )
 def test_foreign_work_steal_and_waiting_mark_a_measurement(noise: Noise, marked: bool) -> None:
     assert contended(noise, cores=2) is marked
-
-
-# -- choosing rows --------------------------------------------------------------------------------------------------
-
-ROWS = [{"target": "torch:cpu", "tokens": 1}, {"target": "ort:cpu", "tokens": 16}]
-
-
-@pytest.mark.parametrize(
-    ("conditions", "kept"),
-    [
-        ([], [0, 1]),
-        (["target=torch*"], [0]),
-        (["tokens=16"], [1]),
-        (["tokens!=16"], [0]),
-        (["tokens=1", "target=o*"], []),
-    ],
-)
-def test_rows_meet_all_conditions(conditions: list[str], kept: list[int]) -> None:
-    assert [i for i, (_, keep) in enumerate(chosen(ROWS, conditions)) if keep] == kept

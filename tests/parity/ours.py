@@ -143,7 +143,7 @@ def problem_of(family: Family, about: Model, theirs: Reference) -> Problem:
     looked_up = None if table is None else table[inputs["input_ids"]].astype(np.int64)
     ids, weights = selected(gate, about, inputs["tokens"], looked_up)
     slot, real = Slot(inputs, ids, weights), ids[ids < about.num_experts]
-    made = RoutedInputs(gate, ids, table, [slot] * SLOTS, len(ids), real.size, len(np.unique(real)), {})
+    made = RoutedInputs(ids, 0, len(ids), real.size, len(np.unique(real)), {}, gate, table, [slot] * SLOTS)
     stacks = {name: Pinned(values.numpy()) for name, values in named.items() if name not in ROUTER}
     held = router_weights(gate, table) | stacks
     wanted = router_weights(planted, table) | layer_weights(about, about.num_experts, seed=0)

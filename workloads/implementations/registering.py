@@ -55,7 +55,8 @@ def torch_way(
     for workload in workloads:
         chooser = selecting if workload in ROUTED else None
         build = partial(_build_torch, TORCH[workload], experts, around, chooser)
-        implementation(workload, "torch", name, division="closed", **_told(workload, about))(build)
+        told = {"module": experts.__module__} | _told(workload, about)
+        implementation(workload, "torch", name, division="closed", **told)(build)
 
 
 def _build_torch(
@@ -69,7 +70,8 @@ def onnx_way(name: str, experts: OnnxExperts, workloads: Sequence[str] = tuple(O
     """The same as nodes: `experts(graph, x, ids, shares, sizes, model) -> [R, W]`."""
     for workload in workloads:
         build = partial(ONNX[workload], experts=experts)
-        implementation(workload, "onnxruntime", name, division="closed", **_told(workload, about))(build)
+        told = {"module": experts.__module__} | _told(workload, about)
+        implementation(workload, "onnxruntime", name, division="closed", **told)(build)
 
 
 def _told(workload: str, about: dict[str, Any]) -> dict[str, Any]:

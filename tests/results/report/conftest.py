@@ -34,5 +34,6 @@ def browser() -> Iterator[Any]:
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     session = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
     session.set_page_load_timeout(120)
+    session.set_script_timeout(120)
     yield session
     session.quit()

@@ -25,7 +25,7 @@ NASTY = "".join(
         f'" style="background:url({ELSEWHERE}style)" x="',
         f'<a href="{ELSEWHERE}link">a</a><br><b>%{{x}}</b>',
         "{{ 7*7 }}{% raw %}${7*7}",
-        "\u202e\u2066\u0000\u001b[31m\ufeff\u2028\u2029\ud800\uffff",
+        "\u202e\u2066\u0000\u001b[31m\ufeff\u2028\u2029\uffff",
         "</title></textarea></noscript><iframe srcdoc='x'></iframe>",
     ]
 )

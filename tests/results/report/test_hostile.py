@@ -69,13 +69,11 @@ def test_a_page_of_a_hostile_record_has_the_tags_of_a_harmless_one(nasty: RunFil
 def test_nothing_invisible_of_a_record_is_in_the_page(nasty: RunFile) -> None:
     text = html([nasty])
     assert not INVISIBLE.search(text)
-    assert "\\u202e" in text and "\\ud800" in text and "\\u0000" in text
+    assert "\\u202e" in text and "\\u0000" in text
     text.encode()
 
 
-@given(
-    st.text(st.characters(categories=None) | st.sampled_from("<>&\"'`/={}%\u202e\x00\ud800"), min_size=1, max_size=40)
-)
+@given(st.text(st.characters(codec="utf-8") | st.sampled_from("<>&\"'`/={}%\u202e\x00"), min_size=1, max_size=40))
 @settings(max_examples=25)
 def test_no_text_changes_the_tags(folder: Path, text: str) -> None:
     found, expected = (Tags(html([written(folder / "run.jsonl", one, count=1)])) for one in ("x" + text, "words"))

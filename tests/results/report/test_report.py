@@ -57,14 +57,14 @@ def points_of(*run_files: RunFile) -> tuple[list[Shown], plots.Style]:
 
 def test_the_answer_comes_first(write_run: WriteRun) -> None:
     text = Page(html([write_run(*ceilings(), measurement())])).text
-    assert text.index("16.0k tokens/s") < text.index("1 measurements, all of them")
+    assert text.index("16.0k tokens/s") < text.rindex("All measurements")
 
 
 def test_the_headline_is_the_claimed_models_layer_at_most_tokens(write_run: WriteRun) -> None:
     lines = [measurement(), *(measurement(case=FLASH.format(t)) for t in (1, 64, 16))]
     found = answer_of(write_run(*lines))
     assert "EP-32 share of DeepSeek-V4-Flash" in found.work and "64 tokens a call" in found.work
-    assert found.label == "compute only, without dispatch and combine"
+    assert "compute only, without dispatch and combine" in found.label
 
 
 def test_the_machine_is_its_accelerators_else_its_cpu(write_run: WriteRun) -> None:
@@ -139,7 +139,7 @@ def test_the_answer_says_who_is_faster_and_how_sure_that_is(write_run: WriteRun)
     found = contest(shown([run]))
     (slower,) = claims(found, 0)
     assert (slower.headline, slower.verdict) == ("ort:cpu is slower than torch:cpu", "slower")
-    assert re.search(r"took (2\.0\d|1\.9\d) times the time \(95% interval: .* to .*\), in the one case", slower.detail)
+    assert re.search(r"took (9\d|10\d)% more time \(95% interval: .* to .*\), in the one case", slower.detail)
     (faster,) = claims(found, 1)
     assert (faster.headline, faster.verdict) == ("torch:cpu is faster than ort:cpu", "faster")
 

@@ -1,0 +1,130 @@
+"""Tables as text: aligned, and as narrow as a terminal is."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from results.visible import visible
+
+__all__ = ["Column", "Section", "Table"]
+
+LAST = 12
+"""Least width of the last column, whose text goes on in further lines."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A heading; figures stand at the right."""
+
+    name: str
+    right: bool = True
+    minor: int = 0
+    """Left out where a terminal is too narrow, the highest first; 0: never."""
+
+
+@dataclass(frozen=True)
+class Section:
+    """Rows under one heading (empty: none). Every row has as many cells as the table has columns."""
+
+    title: str
+    rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Sections of equal columns, and notes that cells refer to as [1], [2], ..."""
+
+    title: str
+    columns: tuple[Column, ...]
+    sections: tuple[Section, ...]
+    notes: tuple[str, ...] = ()
+
+    def text(self, width: int | None = None) -> str:
+        """The table in aligned columns of plain text, without colour and without a trailing newline.
+
+        `width`: of the terminal; minor columns are left out and long texts go on in the next line until it fits.
+        """
+        return "\n".join(_Layout(self, width).lines())
+
+
+class _Layout:
+    """A table on its way to lines of text."""
+
+    def __init__(self, table: Table, width: int | None) -> None:
+        self._width = width
+        self._left_out: list[str] = []
+        self._table = _shown(table)
+        while (dropped := self._too_wide()) is not None:
+            self._left_out.append(self._table.columns[dropped].name)
+            self._table = _without(self._table, dropped)
+
+    def _widths(self) -> list[int]:
+        rows = [row for part in self._table.sections for row in part.rows]
+        names = [column.name for column in self._table.columns]
+        return [max(len(row[i]) for row in (names, *rows)) for i in range(len(names))]
+
+    def _too_wide(self) -> int | None:
+        """The column to leave out next; None where the table fits, or nothing can be left out."""
+        minor = [(column.minor, number) for number, column in enumerate(self._table.columns) if column.minor]
+        *before, last = self._widths()
+        needed = sum(2 + size for size in before) + 2 + min(last, LAST)
+        return max(minor)[1] if self._width is not None and needed > self._width and minor else None
+
+    def lines(self) -> Iterator[str]:
+        """The whole text."""
+        table, widths = self._table, self._widths()
+        yield from self._wrapped(table.title)
+        if table.sections:
+            yield ""
+            yield from self._row([column.name for column in table.columns], widths)
+        for part in table.sections:
+            yield from self._wrapped(part.title) if part.title else ()
+            for row in part.rows:
+                yield from self._row(row, widths)
+        notes = [f"[{number}] {note}" for number, note in enumerate(table.notes, 1)]
+        if self._left_out:
+            notes.append(f"left out to fit: {', '.join(self._left_out)} (a wider terminal, --csv or --json has them)")
+        if notes:
+            yield ""
+        for note in notes:
+            yield from self._wrapped(note)
+
+    def _row(self, row: Sequence[str], widths: Sequence[int]) -> Iterator[str]:
+        *before, last = row
+        pairs = zip(before, widths, self._table.columns, strict=False)
+        cells = [cell.rjust(width) if column.right else cell.ljust(width) for cell, width, column in pairs]
+        begin = "  " + "".join(f"{cell}  " for cell in cells)
+        room = None if self._width is None else max(self._width - len(begin), LAST)
+        texts = textwrap.wrap(last, room) if room is not None and len(last) > room else [last]
+        if self._table.columns[-1].right and len(texts) == 1:
+            texts = [last.rjust(widths[-1])]
+        for number, text in enumerate(texts):
+            yield ((begin if not number else " " * len(begin)) + text).rstrip()
+
+    def _wrapped(self, text: str) -> list[str]:
+        if self._width is None or len(text) <= self._width:
+            return [text]
+        return textwrap.wrap(text, self._width, break_long_words=False, break_on_hyphens=False)
+
+
+def _shown(table: Table) -> Table:
+    """The table with nothing in its texts that a terminal would obey."""
+    sections = tuple(
+        Section(visible(part.title), tuple(tuple(map(visible, row)) for row in part.rows)) for part in table.sections
+    )
+    columns = tuple(replace(column, name=visible(column.name)) for column in table.columns)
+    notes = tuple(map(visible, table.notes))
+    return replace(table, title=visible(table.title), columns=columns, sections=sections, notes=notes)
+
+
+def _without(table: Table, dropped: int) -> Table:
+    """The table without a column."""
+
+    def kept(row: Sequence[str]) -> tuple[str, ...]:
+        return tuple(cell for number, cell in enumerate(row) if number != dropped)
+
+    columns = tuple(column for number, column in enumerate(table.columns) if number != dropped)
+    sections = tuple(Section(part.title, tuple(map(kept, part.rows))) for part in table.sections)
+    return replace(table, columns=columns, sections=sections)

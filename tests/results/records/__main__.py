@@ -1,0 +1,3 @@
+from tests.results.records import main
+
+main()
