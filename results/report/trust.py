@@ -1,35 +1,36 @@
-"""Whether a record may be ranked: only one that `results.verify` found nothing against."""
+"""Whether a record may be ranked: only one in which `results.verify` found nothing that an honest run cannot leave."""
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from results.store import RunFile
+from results.run_file import RunFile
 
 __all__ = ["Judge", "Trust", "judged"]
 
 
 @dataclass(frozen=True)
 class Trust:
-    """The judgement on one record; `reason` says what is against it."""
+    """The judgement on one record."""
 
     verified: bool
     reason: str = ""
+    """What is against it; of a verified one what its readers must know."""
 
 
 Judge = Callable[[RunFile], Trust]
 
 
 def judged(run_file: RunFile) -> Trust:
-    """The judgement of `results.verify`; where this version has none, no record is verified."""
-    if importlib.util.find_spec("results.verify") is None:
-        return Trust(False, "not verified: this version of moemark cannot verify records")
-    findings = importlib.import_module("results.verify").verify(run_file)
-    grave = [one for one in findings if one.severity != "note"]
-    if not grave:
+    """The judgement of `results.verify`: errors keep a record from being ranked, warnings are passed on."""
+    from results.verify import verify
+
+    findings = verify(run_file)
+    errors = [one for one in findings if one.severity == "error"]
+    told = errors or findings
+    if not told:
         return Trust(True)
-    more = f" (and {len(grave) - 1} more findings)" if len(grave) > 1 else ""
-    return Trust(False, f"line {grave[0].line}: {grave[0].rule}: {grave[0].evidence}{more}")
+    where = "" if told[0].line is None else f"line {told[0].line}, "
+    more = f" (and {len(told) - 1} more)" if len(told) > 1 else ""
+    return Trust(not errors, f"{where}{told[0].rule}: {told[0].evidence}{more}")
