@@ -28,8 +28,8 @@ Addresses = dict[str, str]
 
 def rank_rows(title: str, places: Sequence[Place], devices: Addresses) -> Flat:
     """One ranking of one case. A column that no entry has a figure for is left out."""
-    kept = [one for one in _NORMALISED if any(one[1](place.entry) is not None for place in places)]
-    names = ("p50", "±95%", *(name for name, _, _ in kept), "change", "95% interval")
+    kept = [one for one in _NORMALISED if any(one[1](place.entry) for place in places)]
+    names = ("p50", "±95%", *(name for name, _ in kept), "change", "95% interval")
     columns = (
         Column("#", right=True),
         *(Column(name) for name in ("device", "target", "implementation")),
@@ -37,19 +37,29 @@ def rank_rows(title: str, places: Sequence[Place], devices: Addresses) -> Flat:
         Column("against #1"),
         Column("record"),
     )
-    rows = tuple(_place(place, devices, [(value, text) for _, value, text in kept]) for place in places)
+    rows = tuple(_place(place, devices, [make for _, make in kept]) for place in places)
     return Flat(title, columns, rows, tuple(_notes(places)))
 
 
-_Figure = Callable[[Entry], float | None]
-_NORMALISED: tuple[tuple[str, _Figure, Callable[[float | None], str]], ...] = (
-    ("tokens/s per device", lambda one: one.figures.tokens_per_s, plain_rate),
-    ("roofline", lambda one: one.figures.roofline_ratio, percent),
-    ("tokens/J, measured", lambda one: one.tokens_per_joule, number),
-    ("tokens/s per TDP watt", lambda one: one.tokens_per_s_per_tdp_w, number),
-    ("$ per M tokens", lambda one: one.usd_per_million_tokens, number),
-    ("error of tolerance", lambda one: _error(one), percent),
+_Make = Callable[[Entry], Cell | None]
+_NORMALISED: tuple[tuple[str, _Make], ...] = (
+    ("tokens/s per device", lambda one: _figure(one.figures.tokens_per_s, plain_rate)),
+    ("roofline", lambda one: _figure(one.figures.roofline_ratio, percent)),
+    ("tokens/J, measured", lambda one: _figure(one.tokens_per_joule, number)),
+    ("tokens/s per TDP watt", lambda one: _figure(one.tokens_per_s_per_tdp_w, number)),
+    ("$ per M tokens", lambda one: _dollars(one)),
+    ("error of tolerance", lambda one: _figure(_error(one), percent)),
 )
+"""Each with the cell of an entry; None where it has no such figure."""
+
+
+def _figure(value: float | None, text: Callable[[float | None], str]) -> Cell | None:
+    return None if value is None else Cell(text(value), value)
+
+
+def _dollars(one: Entry) -> Cell | None:
+    price = one.usd_per_million_tokens
+    return Cell(" .. ".join(dict.fromkeys(number(usd) for usd in price)), price[0]) if price else None
 
 
 def _error(one: Entry) -> float | None:
@@ -58,9 +68,7 @@ def _error(one: Entry) -> float | None:
     return check.error / check.tolerance if open_one and check and check.error is not None and check.tolerance else None
 
 
-def _place(
-    place: Place, devices: Addresses, figures: Sequence[tuple[_Figure, Callable[[float | None], str]]]
-) -> tuple[Cell, ...]:
+def _place(place: Place, devices: Addresses, figures: Sequence[_Make]) -> tuple[Cell, ...]:
     one = place.entry
     time = one.figures.time
     return (
@@ -70,7 +78,7 @@ def _place(
         Cell(one.shown.line.implementation),
         Cell(time_text(time.ns), time.ns),
         Cell(percent(time.precision), time.precision),
-        *(_cell(value(one), text) for value, text in figures),
+        *(make(one) or Cell("") for make in figures),
         *_against(place.pair),
         Cell(one.record.run.name, link=f"../{one.record.page}"),
     )
@@ -86,22 +94,18 @@ def _against(pair: Pair | str | None) -> tuple[Cell, ...]:
     return (Cell(change(found.value), found.value), Cell(words), Cell(str(pair.verdict), chip=True, whole=pair.reason))
 
 
-def _cell(value: float | None, text: Callable[[float | None], str]) -> Cell:
-    return Cell("") if value is None else Cell(text(value), value)
-
-
 def _notes(places: Sequence[Place]) -> list[str]:
     units = sorted({f"{place.entry.device.name}: one {place.entry.device.unit}" for place in places})
     notes = ["A device is what one measurement ran on: " + "; ".join(units) + "."] if units else []
     several = [f"{place.entry.device.name} ({place.runs})" for place in places if place.runs > 1]
     if several:
         notes.append(f"Median of several runs: {', '.join(several)}.")
-    sheets = {place.entry.device.sheet.id: place.entry.device.sheet for place in places if place.entry.device.sheet}
-    for sheet in sheets.values():
-        if sheet.price_hint_usd_per_hour:
-            source = f"{sheet.price_date}, {sheet.price_source}" if sheet.price_source else "source in hardware.toml"
+    prices = {place.entry.device.sheet.name: place.entry.device.price for place in places if place.entry.device.sheet}
+    for name, price in prices.items():
+        if price:
+            asked = " .. ".join(dict.fromkeys(f"{usd:g}" for usd in (price.low, price.high)))
             notes.append(
-                f"{sheet.name}: {sheet.price_hint_usd_per_hour:g} $ an hour ({source}); of this work, not of a model."
+                f"{name}: {asked} $ an hour, {price.kind}, {price.date} ({price.source}); of this work, not of a model."
             )
     return notes
 
@@ -154,7 +158,7 @@ def _case(name: str, entries: Sequence[Entry], cases: Addresses, devices: Addres
         Cell(f"{case.tokens}", case.tokens),
         Cell(first.device.name, link=devices[first.device.name]) if first else Cell("no verified record"),
         Cell(first.shown.line.target if first else ""),
-        _cell(first.figures.tokens_per_s if first else None, plain_rate),
+        _figure(first.figures.tokens_per_s if first else None, plain_rate) or Cell(""),
         Cell(f"{len({place.entry.device.name for place in places})}", len(places)),
         Cell("ranking", link=cases[name]),
     )
@@ -227,7 +231,7 @@ def _standing(place: Place, count: int, page: str) -> tuple[Cell, ...]:
         Cell(f"{place.rank}", place.rank),
         Cell(f"{count}", count),
         Cell(time_text(one.ns), one.ns),
-        _cell(one.figures.tokens_per_s, plain_rate),
-        _cell(one.figures.roofline_ratio, percent),
-        _cell(one.ns / place.first.ns, number),
+        _figure(one.figures.tokens_per_s, plain_rate) or Cell(""),
+        _figure(one.figures.roofline_ratio, percent) or Cell(""),
+        Cell(number(one.ns / place.first.ns), one.ns / place.first.ns),
     )

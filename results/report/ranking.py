@@ -15,6 +15,7 @@ from typing import Any
 from results import hardware
 from results.compare import Pair, compare
 from results.metrics import Metrics, datasheet, device_name, usd_per_million_tokens
+from results.prices import DevicePrice, device_prices
 from results.report.shown import Shown, ShownRun
 from results.report.sides import as_run
 from results.report.trust import Trust
@@ -46,6 +47,11 @@ class Device:
     name: str
     unit: str
     sheet: hardware.Device | None
+
+    @property
+    def price(self) -> DevicePrice | None:
+        """The first of `prices.toml`, which is a rent where there is one."""
+        return next(iter(device_prices(self.sheet.id)), None) if self.sheet else None
 
     @classmethod
     def of(cls, run: ShownRun, target: str) -> Device:
@@ -87,11 +93,12 @@ class Entry:
         return rate / sheet.tdp_w if sheet and sheet.tdp_w and rate else None
 
     @property
-    def usd_per_million_tokens(self) -> float | None:
-        """At the price that `hardware.toml` has of the device, with date and source."""
-        sheet, rate = self.device.sheet, self.figures.tokens_per_s
-        price = sheet.price_hint_usd_per_hour if sheet else None
-        return usd_per_million_tokens(price, rate) if price and rate else None
+    def usd_per_million_tokens(self) -> tuple[float, float] | None:
+        """At the lowest and at the highest of the device's rents."""
+        price, rate = self.device.price, self.figures.tokens_per_s
+        if price is None or not rate:
+            return None
+        return usd_per_million_tokens(price.low, rate), usd_per_million_tokens(price.high, rate)
 
 
 @dataclass(frozen=True)

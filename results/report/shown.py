@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from results.metrics import Metrics, device_name, metrics
+from results.metrics import Metrics, device_name, metrics_of
 from results.record import Measurement
-from results.statistics import Series, levels, percentiles
+from results.statistics import Series, percentiles
 from results.store import RunFile
-from workloads.case import Case
+from workloads.case import Case, parsed
 
 __all__ = ["MOST", "PERCENTILES", "Selection", "Shown", "ShownRun", "fastest_of_each", "selected", "shown"]
 
@@ -101,15 +101,10 @@ def _names(run_files: Sequence[RunFile]) -> list[str]:
 
 
 def _shown(name: str, run_file: RunFile) -> Iterable[Shown]:
-    timed = [line for line in run_file.measurements if line.status == "ok"]
-    series = {id(line): Series.of(line) for line in timed}
-    found = dict(zip(series, levels(list(series.values())), strict=True))
-    for line, digest in zip(run_file.measurements, run_file.digests, strict=True):
-        level = found.get(id(line))
-        time = level.estimate if level else None
-        figures = metrics(run_file, line, time)
-        tails = percentiles(series[id(line)], PERCENTILES, time.ns) if time else {}
-        yield Shown(name, run_file, line, digest, Case.parse(line.case), figures, tails)
+    found = metrics_of(run_file, run_file.measurements)
+    for line, digest, figures in zip(run_file.measurements, run_file.digests, found, strict=True):
+        tails = percentiles(Series.of(line), PERCENTILES, figures.time.ns) if figures else {}
+        yield Shown(name, run_file, line, digest, parsed(line.case), figures, tails)
 
 
 def fastest_of_each(lines: Iterable[Shown]) -> list[Shown]:

@@ -141,8 +141,10 @@ def _pages(found: Site, title: str) -> dict[str, str]:
     shared = replace(plotly, text="", address=f"../{PLOTLY}")
     for record in found.records:
         trust = record.trust
-        said = "" if trust.verified else f"This record is not ranked: {trust.reason}"
-        pages[record.page] = html([record.run.run_file], plotly=shared, home="../index.html", said=said)
+        said = f"{'Verified, with a warning' if trust.verified else 'This record is not ranked'}: {trust.reason}"
+        pages[record.page] = html(
+            [record.run.run_file], plotly=shared, home="../index.html", said=said if trust.reason else ""
+        )
     for name, entries in found.by_case.items():
         pages[found.cases[name]] = _case_page(found, entries)
     for name, path in found.devices.items():

@@ -206,6 +206,10 @@ def test_the_keyboard_reaches_everything_and_one_sees_where_it_is(browser: Any, 
 def test_the_page_fits_its_window(browser: Any, folder: Path, width: int) -> None:
     open_page(browser, folder / "report.html", width=width)
     scroll_through(browser)
+    wide = """return [...document.body.querySelectorAll('*')]
+      .filter((one) => !one.closest('.scroll, .plot, .skip') && one.getBoundingClientRect().right > innerWidth + 1)
+      .map((one) => one.outerHTML.slice(0, 80))"""
+    assert run(browser, wide) == []
     assert run(browser, "return document.scrollingElement.scrollWidth") <= width
 
 
