@@ -31,7 +31,7 @@ def scripts() -> Iterator[str]:
 
 def moemark_commands(text: str) -> Iterator[tuple[str, ...]]:
     """The words after every `moemark` that a line begins or a path ends with, up to the shell's next operator."""
-    for line in text.splitlines():
+    for line in text.replace("\\\n", " ").splitlines():
         words = shlex.shlex(re.split(r"\s{3,}", line)[0], posix=True, punctuation_chars=True)
         words.whitespace_split = True
         found = list(words)
