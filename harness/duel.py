@@ -23,7 +23,7 @@ from harness.channel import CodeFolder, Died, Overdue, WorkerProcess
 from harness.crew import HELLO_S
 from harness.interrupts import Interrupts
 from harness.locks import hold_devices
-from harness.surroundings import refuse_disturbers
+from harness.surroundings import refuse_disturbers, side_by_side
 from harness.targets import TargetName
 from results.compare import Margins
 from results.duels import CaseDecision, confirmed, decide, look_plan, settled
@@ -34,9 +34,6 @@ from workloads.problem import SLOTS
 __all__ = ["DuelOptions", "Fight", "Side", "Turn", "fight"]
 
 MOST_SAMPLES = 64
-BRIEF_SPINS = {"GOMP_SPINCOUNT": "30000"}
-"""Threads that wait spin for some 0.1 ms: longer than the gaps within a call (where sleeping made a 0.13 ms router 6 times
-slower), and much shorter than a turn, in which the other side's threads must not spin."""
 
 Say = Callable[[str], None]
 
@@ -128,11 +125,10 @@ def fight(cases: Sequence[Case], sides: tuple[Side, Side], options: DuelOptions,
     """Fights all cases to a decision. Raises UserError where a side cannot run or lacks the implementation."""
     refuse_disturbers(os.environ)
     began = time.monotonic()
-    with Interrupts(), CodeFolder() as folder:
-        ring = _Ring(sides, folder, options, say)
-        with ring.pair([case.id for case in cases]) as corner:
-            contests = [_contest(case, corner, sides) for case in cases]
-            device = str(corner.hello[0]["describe"].get("device_id", "device"))
+    with Interrupts(), CodeFolder() as folder, _Ring(sides, folder, options, say) as ring:
+        corner = ring.introduced([case.id for case in cases])
+        contests = [_contest(case, corner, sides) for case in cases]
+        device = str(corner.hello[0]["describe"].get("device_id", "device"))
         with hold_devices([device], say):
             ring.rounds(contests)
             decisions = settled([_decided(contest) for contest in contests])
@@ -181,7 +177,7 @@ class _Corner:
         self._sides = sides
         self._options = options
         self.hello: list[dict[str, Any]] = []
-        self._workers = [WorkerProcess(side.target, folder, more=BRIEF_SPINS) for side in sides]
+        self._workers = [WorkerProcess(side.target, folder, more=side_by_side(side.target)) for side in sides]
         try:
             for side, worker in zip(sides, self._workers, strict=True):
                 names = {"target": side.target.typed, "recorded": side.target.recorded}
@@ -252,9 +248,26 @@ class _Ring:
         self._check_seed = secrets.randbits(32)
         self.sampling_ns = 0
         self.describe: dict[str, Any] = {}
+        self._unused: _Corner | None = None
 
-    def pair(self, cases: Sequence[str] = ()) -> _Corner:
-        """A fresh process on both sides. Raises UserError where one does not start."""
+    def __enter__(self) -> _Ring:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._unused is not None:
+            self._unused.kill()
+
+    def introduced(self, cases: Sequence[str]) -> _Corner:
+        """The first round's pair, which has said what it offers for the cases. Raises UserError where a side does not start."""
+        self._unused = self._started(cases)
+        return self._unused
+
+    def _pair(self) -> _Corner:
+        """A fresh process on both sides."""
+        found, self._unused = self._unused or self._started(), None
+        return found
+
+    def _started(self, cases: Sequence[str] = ()) -> _Corner:
         corner = _Corner(self._sides, self._folder, self._options, cases)
         letters = [side.letter for side in self._sides]
         self.describe = dict(zip(letters, (hello["describe"] for hello in corner.hello), strict=True))
@@ -290,7 +303,7 @@ class _Ring:
     def _round(self, contests: list[Contest]) -> None:
         waiting = self._random.sample(contests, len(contests))
         while waiting:
-            with self.pair() as corner:
+            with self._pair() as corner:
                 while waiting:
                     contest = waiting.pop()
                     try:

@@ -8,23 +8,25 @@ from dataclasses import dataclass, field
 from workloads.case import Case
 from workloads.patterns import expand
 
-__all__ = ["CASES", "FEW", "ROUNDS", "Trial", "trials"]
+__all__ = ["CASES", "HALVES", "ROUNDS", "Trial", "trials"]
 
 PATTERNS = (
-    "router/{olmoe-1b-7b,qwen3-30b-a3b}/ep1/t64/fp32/balanced/latency",
+    "router/{olmoe-1b-7b,qwen3-30b-a3b}/ep1/t64/{fp32,bf16}/balanced/latency",
     "router/{deepseek-v4-flash,gpt-oss-20b}/ep1/t16/fp32/uniform/latency",
-    "moe-layer/olmoe-1b-7b/ep32/t{1,4}/{fp32,bf16}/zipf1.0/latency",
-    "moe-layer/qwen3-30b-a3b/ep64/t{1,16}/{fp32,bf16}/uniform/latency",
-    "moe-layer/deepseek-v4-flash/ep256/t{1,8}/bf16/uniform/latency",
-    "dense-ffn/qwen3.5-35b-a3b/ep1/t16/{fp32,bf16}/none/latency",
-    "experts/olmoe-1b-7b/ep32/t16/bf16/uniform/latency",
-    "permute/olmoe-1b-7b/ep1/t64/fp32/uniform/latency",
+    "moe-layer/olmoe-1b-7b/ep32/t1/{fp32,bf16}/zipf1.0/latency",
+    "moe-layer/qwen3-30b-a3b/ep64/t1/{fp32,bf16}/uniform/latency",
+    "moe-layer/qwen3-30b-a3b/ep64/t16/bf16/uniform/latency",
+    "moe-layer/deepseek-v4-flash/ep256/t1/bf16/uniform/latency",
+    "moe-layer/gpt-oss-20b/ep32/t1/bf16/uniform/latency",
+    "dense-ffn/qwen3.5-35b-a3b/ep1/t16/bf16/none/latency",
+    "experts/olmoe-1b-7b/ep32/t{1,16}/bf16/uniform/latency",
+    "permute/olmoe-1b-7b/ep1/t64/{fp32,bf16}/uniform/latency",
     "attention+decode+c256/olmoe-1b-7b/ep1/t2/{fp32,bf16}/none/latency",
 )
 """Every workload, two dtypes, 0.1 ms to 20 ms a call."""
 CASES: tuple[Case, ...] = tuple(case for pattern in PATTERNS for case in expand(pattern))
-FEW = CASES[::2]
-"""Cases of the trials whose changes are seen or not: half of them."""
+HALVES = (CASES[::2], CASES[1::2])
+"""A duel is over one of them: its processes, whose start it shares, visit 10 cases."""
 ROUNDS = 5
 QUIET_DUELS, CHANGED_DUELS, NOISY_DUELS, NOISY_CHANGED_DUELS = 12, 3, 3, 2
 PEERS = ("pytest-benchmark", "pyperf", "hyperfine")
@@ -50,17 +52,19 @@ class Trial:
 def trials() -> list[Trial]:
     """All of them in a random order that is the same every time, so that no hour of the day falls on one condition."""
     source = random.Random(ORDER_SEED)
-    every = tuple(case.id for case in CASES)
-    few = tuple(case.id for case in FEW)
-    found = [Trial(f"quiet-{n:02}", "duel", every, every_round=True, seed=n) for n in range(QUIET_DUELS)]
+    found = []
     for kind, count, size, noisy in (
+        ("quiet", QUIET_DUELS, 0.0, False),
         ("changed", CHANGED_DUELS, 0.03, False),
         ("noisy", NOISY_DUELS, 0.0, True),
         ("noisy-changed", NOISY_CHANGED_DUELS, 0.05, True),
     ):
         for n in range(count):
-            effects = {case: _signed(source, size) for case in few} if size else {}
-            found.append(Trial(f"{kind}-{n:02}", "duel", few, effects, noisy, seed=100 + n))
+            cases = tuple(case.id for case in HALVES[n % 2])
+            effects = {case: _signed(source, size) for case in cases} if size else {}
+            found.append(
+                Trial(f"{kind}-{n:02}", "duel", cases, effects, noisy, every_round=kind == "quiet", seed=100 + n)
+            )
     for tool in PEERS:
         for n in range(PEER_TRIALS):
             found.append(Trial(f"{tool}-equal-{n:02}", tool, (PEER_CASE,)))

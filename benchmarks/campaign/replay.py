@@ -1,6 +1,6 @@
 """Many decisions from recorded turns of equal code: whole process pairs are drawn anew, and changes are put in by scaling.
 
-A pair visits every case, so the pairs of all cases are drawn together: what a process does to all of them stays together. The
+A pair visits all cases of its duel, and these are drawn together: what a process does to all of them stays together. The
 decision is that of `moemark duel`: looks, the calibration over cases, Holm's correction and the second look included.
 """
 
@@ -11,6 +11,7 @@ import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 from benchmarks.campaign.matrix import ROUNDS
 from results.compare import Margins
@@ -42,12 +43,18 @@ class Outcome:
 
 
 def centres_of(duels: Sequence[Mapping[str, Sequence[Sequence[float]]]]) -> list[dict[str, Centre]]:
-    """Pair by pair the centres of all cases, of duels given as case → pair → log ratios of turns."""
-    found = []
+    """Pair by pair the centres of all cases, of duels given as case → pair → log ratios of turns.
+
+    Duels over the same cases follow each other; those over other cases stand beside them, pair by pair.
+    """
+    by_cases: dict[tuple[str, ...], list[dict[str, Centre]]] = {}
     for pairs in duels:
         shared = min(len(of_case) for of_case in pairs.values())
-        found += [{case: centre_of(pairs[case][number]) for case in pairs} for number in range(shared)]
-    return found
+        centres = [{case: centre_of(pairs[case][number]) for case in pairs} for number in range(shared)]
+        by_cases.setdefault(tuple(sorted(pairs)), []).extend(centres)
+    return [
+        dict(chain.from_iterable(one.items() for one in beside)) for beside in zip(*by_cases.values(), strict=False)
+    ]
 
 
 def replayed(

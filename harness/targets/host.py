@@ -25,6 +25,8 @@ __all__ = [
 
 HOST_CLOCK = "host perf_counter_ns, submit to completion"
 MOST_THREADS = 4096
+CPUS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+"""Asked before a runtime is imported: OpenMP told to bind its threads (OMP_PROC_BIND) leaves the first one CPU."""
 RESERVE_BYTES = 512 << 20
 """Left to everybody else when the pre-flight asks what is free."""
 
@@ -38,7 +40,7 @@ def cache_bytes() -> int:
 
 def cpu_threads() -> int:
     """CPUs this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return CPUS
 
 
 def threads_of(options: Mapping[str, str]) -> int:
