@@ -63,6 +63,14 @@ def test_a_provider_that_keeps_no_compiled_graphs_says_so(openvino: Path, tmp_pa
     assert "ort:cpu keeps no compiled graphs" in done.stderr
 
 
+@pytest.mark.parametrize("option", ["nonsense=1", "precision=bogus"])
+def test_an_option_that_the_provider_refuses_is_named_as_the_cause(openvino: Path, option: str, tmp_path: Path) -> None:
+    done = refused(openvino, f"ort:openvino?{option}", tmp_path / "x.jsonl")
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    assert f"try without {option.partition('=')[0]}: what is not ours goes to the provider" in done.stderr
+    assert "pip install" not in done.stderr
+
+
 def test_an_environment_that_lacks_a_package_is_refused_with_what_to_install(tmp_path: Path) -> None:
     bare = tmp_path / "bare"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", bare], check=True)

@@ -77,6 +77,7 @@ def test_a_node_that_the_provider_lacks_is_never_a_number() -> None:
         ("ort:nonsense", "has no 'nonsense' provider"),
         ("torch:cpu?colour=red", "colour"),
         ("ort:cpu?colour=red", "ort:cpu has no option 'colour': there are threads, spinning"),
+        ("ort:cpu:3", "write ort:cpu instead of ort:cpu:3"),
         ("torch:cpu?threads=many", "threads=many is no count"),
         ("ort:cpu?threads=-1", "threads=-1 is no count"),
     ],
