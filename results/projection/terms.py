@@ -210,10 +210,8 @@ class _Terms:
         case = self._case(step.kind)
         if exact := self._times.exact(case):
             return Term((step,), step.count, "measured", exact.time, rows=(exact.row,))
-        if step.kind == "experts":
-            term = self._interpolated((step,), self._times.alike(case))
-            return term or self._missing((step,), self._case("moe-layer"))
-        return self._missing((step,), case)
+        term = self._interpolated((step,), self._times.alike(case)) if step.kind == "experts" else None
+        return term or self._missing((step,), self._case("moe-layer"))
 
     def _interpolated(self, steps: tuple[Step, ...], alike: Sequence[Found]) -> Term | None:
         """By assignments and distinct experts of each layer's own draw, on the rank that is loaded most."""
