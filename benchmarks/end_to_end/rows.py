@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.end_to_end.sizes import MODEL, RANKS, Share, Size
+from benchmarks.end_to_end.sizes import MODEL, PORTABLE, RANKS, Share, Size
 from benchmarks.end_to_end.turns import Samples
 from harness.environment import environment, moemark_version
 from results.projection.whole import Ask, Projection, project
@@ -16,7 +16,6 @@ from results.record import METHOD_VERSION, SCHEMA_VERSION, Ceiling, Check, Cost,
 from results.statistics import estimate
 from results.store import Writer, read
 from workloads.problem import Problem
-from workloads.registry import implementations_of
 
 __all__ = ["dumped", "projected", "projected_layer", "row", "write_record"]
 
@@ -51,7 +50,7 @@ def write_record(
     path: Path, target: str, about: Mapping[str, Any], parts: Mapping[str, tuple[Problem, Sequence[tuple[int, int]]]],
     ceilings: Sequence[Ceiling],
 ) -> Any:  # fmt: skip
-    """A run file of these parts, by the portable implementation, read back."""
+    """A run file of these parts, read back."""
     now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     cases = [problem.case.id for problem, _ in parts.values()]
     header = Run(
@@ -85,7 +84,7 @@ def _measurement(target: str, problem: Problem, samples: Sequence[tuple[int, int
         case_digest=problem.case.digest(1),
         input_digest=problem.input_digest,
         target=target,
-        implementation=implementations_of(problem.case.workload, target.partition(":")[0])[0].name,
+        implementation=PORTABLE[problem.case.workload],
         division="portable",
         status="ok",
         samples_ns=[ns for _, ns in samples],

@@ -12,10 +12,18 @@ from workloads.problem import Problem
 from workloads.registry import workload_of
 from workloads.weights import Pinned, Tiled, Weight
 
-__all__ = ["MODEL", "RANKS", "SHARES", "SIZES", "Share", "Size", "layer_weights"]
+__all__ = ["MODEL", "PORTABLE", "RANKS", "SHARES", "SIZES", "Share", "Size", "layer_weights"]
 
 MODEL = "olmoe-1b-7b"
 RANKS = 2
+PORTABLE = {
+    "block": "sorted",
+    "moe-layer": "sorted",
+    "attention": "plain",
+    "ep-moe-layer": "all-to-all",
+    "dispatch-combine": "all-to-all",
+}
+"""The implementation of each workload that is measured."""
 SHIFT = 262_139
 """How far apart in the weight block the matrices of neighbouring layers begin."""
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.end_to_end.sizes import MODEL, Size, layer_weights
+from benchmarks.end_to_end.sizes import MODEL, PORTABLE, Size, layer_weights
 from benchmarks.end_to_end.turns import Samples, clocked, turns
 from harness.targets import TargetName, open_target
 from harness.targets.torch_device import DTYPES, _Resident
@@ -22,7 +22,7 @@ from workloads.weights import Weight
 
 __all__ = ["DTYPE", "PARTS", "TorchModel"]
 
-DTYPE, IMPLEMENTATION = "bf16", "sorted"
+DTYPE = "bf16"
 PARTS = ("block", "moe-layer", "attention")
 
 
@@ -83,7 +83,7 @@ class TorchModel:
         for part, problem in problems.items():
             weights = self._weights(problems["block"] if part != "block" else problem, number)
             on = _Layer(problem, weights, number)
-            entry = next(one for one in implementations_of(part, "torch") if one.name in (IMPLEMENTATION, "plain"))
+            entry = next(one for one in implementations_of(part, "torch") if one.name == PORTABLE[part])
             found[part] = (entry.build(replace(problem, ring=problem.ring[:2]), on).call, on)
         return found
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.end_to_end.sizes import Share
+from benchmarks.end_to_end.sizes import PORTABLE, Share
 from benchmarks.end_to_end.turns import Samples, turns
 from harness.aligned import AlignedTimer
 from harness.ranks import Ranks, join
@@ -25,8 +25,7 @@ from workloads.registry import implementations_of, workload_of
 __all__ = ["PARTS", "TARGET", "TwoRanks"]
 
 TARGET = "torch:cpu?threads=1"
-IMPLEMENTATIONS = {"ep-moe-layer": "all-to-all", "moe-layer": "sorted", "dispatch-combine": "all-to-all"}
-WHOLE, *PARTS = IMPLEMENTATIONS
+WHOLE, *PARTS = "ep-moe-layer", "moe-layer", "dispatch-combine"
 
 
 class TwoRanks:
@@ -40,7 +39,7 @@ class TwoRanks:
 
     def measure(self, share: Share) -> tuple[Samples, dict[str, Problem]]:
         """Samples of the whole and its parts, the same on both ranks, and the parts' problems."""
-        problems = {name: self._problem(share.case(name)) for name in IMPLEMENTATIONS}
+        problems = {name: self._problem(share.case(name)) for name in (WHOLE, *PARTS)}
         timers = {name: self._timer(name, problem) for name, problem in problems.items()}
         calls = {name: lambda place, timer=timer: timer.calls([place])[0] for name, timer in timers.items()}
 
@@ -57,7 +56,7 @@ class TwoRanks:
         return made
 
     def _timer(self, name: str, problem: Problem) -> AlignedTimer:
-        entry = next(one for one in implementations_of(name, "torch") if one.name == IMPLEMENTATIONS[name])
+        entry = next(one for one in implementations_of(name, "torch") if one.name == PORTABLE[name])
         prepared = self.target.prepare(problem, entry, self.target.copies_for(problem))
         with self.ranks.agreed():
             Checker(problem, problem.case.dtype).before(prepared.fetch(prepared.submit(0)))
