@@ -32,6 +32,7 @@ __all__ = [
     "Ratio",
     "Series",
     "Verdict",
+    "columns",
     "estimate",
     "geometric_mean",
     "levels",
@@ -323,6 +324,14 @@ def _table(series: Series) -> np.ndarray:
     counts = np.unique(slots, return_counts=True)[1]
     columns = np.split(times[order], np.cumsum(counts)[:-1])
     return np.stack([column[: counts.min()] for column in columns], axis=1)
+
+
+def columns(slots: Sequence[int]) -> np.ndarray:
+    """Of each sample the column of its slot in the table, and so its place in a profile."""
+    import numpy as np
+
+    period = _period(slots)
+    return np.arange(len(slots)) % period if period else np.unique(np.asarray(slots), return_inverse=True)[1]
 
 
 def _period(slots: Sequence[int]) -> int | None:
