@@ -240,12 +240,13 @@ def show(
     from harness import printing
     from harness.showing import ShowAsk, shown_rows, shown_tables
     from results.store import read
+    from results.tidy import COLUMNS
 
     ask = ShowAsk(tuple(runs), tuple(where or ()), sort, best, published)
     if as_json:
         printing.print_json("measurements", shown_rows(ask, lambda path: _warned(read(path))))
     elif as_csv:
-        printing.print_csv(shown_rows(ask, lambda path: _warned(read(path))))
+        printing.print_csv(shown_rows(ask, lambda path: _warned(read(path))), COLUMNS)
     else:
         printing.show(*shown_tables(ask, lambda path: _warned(read(path))))
 
@@ -284,7 +285,7 @@ def compare(
         shown = [(one, chosen_pairs(one, where or [], sort)) for one in found]
         if as_json or as_csv:
             rows = [row for one, pairs in shown for row in comparison_rows(one, pairs)]
-            return printing.print_csv(rows) if as_csv else printing.print_json("comparisons", rows)
+            return printing.print_csv(rows, list(rows[0])) if as_csv else printing.print_json("comparisons", rows)
         printing.show(*(comparison_table(one, pairs) for one, pairs in shown))
 
 
