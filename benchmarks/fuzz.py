@@ -1,8 +1,8 @@
 """Hostile records: `python -m benchmarks.fuzz [--inputs N] [--minutes M] [--seed S] [-o FOLDER]`.
 
 Stored records of real runs are changed at random, byte by byte or part by part with digests made to fit, and read, shown,
-compared, exported and verified. Each must give a result or our one-line error: no other exception, no hang. What fails is
-written into the folder, with its traceback.
+compared, exported, verified and made a page of. Each must give a result or our one-line error: no other exception, no hang,
+nothing in the page that is more than text. What fails is written into the folder, with its traceback.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import contextlib
 import copy
 import gzip
 import io
-import json
 import random
+import re
 import signal
 import sys
 import tempfile
@@ -22,21 +22,27 @@ import traceback
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+from benchmarks.stored import RECORDS, Line, forged, lines_of
 from results import record
-from results.chain import DIGEST, canonical, link
 from workloads.case import UserError
 
 __all__ = ["Fuzzer", "consume", "main", "seeds"]
 
-RECORDS = Path(__file__).resolve().parents[1] / "tests" / "results" / "records"
 HANG_S = 30
 VERIFIED_EVERY = 8
 """Inputs of which one is verified and rendered too: that takes ten times as long as reading."""
 
-Lines = list[dict[str, Any]]
+HIDDEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff\ufffe\uffff]"
+)
+"""Signs that no reader sees, or that change the order of others."""
+STRANGE_TAGS = {"img", "iframe", "object", "embed", "link", "form", "base", "video", "audio"}
+
+Lines = list[Line]
 HOSTILE_TEXTS = (
     "",
     "\x00",
@@ -107,14 +113,7 @@ HOSTILE_BYTES = (
 
 def seeds() -> list[Lines]:
     """Stored records without their digests, each cut to a few lines of every kind with few samples."""
-    return [_cut(_load(path)) for path in sorted(RECORDS.glob("*.jsonl.gz"))]
-
-
-def _load(path: Path) -> Lines:
-    lines = [json.loads(line) for line in gzip.decompress(path.read_bytes()).splitlines()]
-    for line in lines:
-        del line[DIGEST]
-    return lines
+    return [_cut(lines_of(path.name.partition(".")[0])) for path in sorted(RECORDS.glob("*.jsonl.gz"))]
 
 
 def _cut(lines: Lines) -> Lines:
@@ -129,16 +128,6 @@ def _cut(lines: Lines) -> Lines:
     return kept
 
 
-def forged(lines: Lines) -> bytes:
-    """The lines with the digests that they should have."""
-    previous, found = "", []
-    for line in lines:
-        body = canonical(line)
-        previous = link(body, previous)
-        found.append(f'{body[:-1]},"{DIGEST}":"{previous}"}}\n')
-    return "".join(found).encode()
-
-
 class Fuzzer:
     """Makes hostile files from stored records."""
 
@@ -150,7 +139,7 @@ class Fuzzer:
     def file(self) -> bytes:
         """One more: bytes changed, or parts changed and digests made to fit, or both."""
         draw = self._draw
-        if draw.random() < 0.35:
+        if draw.random() < 0.2:
             return self._packed(self._spoiled(draw.choice(self._bytes)))
         lines = copy.deepcopy(draw.choice(self._seeds))
         for _ in range(draw.choice((1, 1, 1, 2, 3, 8))):
@@ -212,8 +201,10 @@ class Fuzzer:
             where.append(where[key])
         elif how == 3 and isinstance(where[key], int | float) and not isinstance(where[key], bool):
             where[key] = draw.choice((where[key] * 2, where[key] + 1, -where[key], where[key] // 3))
-        elif how in (4, 5):
-            where[key] = draw.choice(HOSTILE_TEXTS)
+        elif how in (4, 5, 6):
+            kind = type(where[key])
+            alike = [value for value in (*HOSTILE_TEXTS, *HOSTILE_VALUES) if type(value) is kind]
+            where[key] = copy.deepcopy(draw.choice(alike or HOSTILE_TEXTS))
         else:
             where[key] = copy.deepcopy(draw.choice(HOSTILE_VALUES))
         if lines[0].get("kind") == "run" and draw.random() < 0.05:
@@ -233,29 +224,36 @@ def consume(path: Path, thorough: bool) -> str:
     """Does with a file what readers do; how it ended. Raises whatever is not our one-line error."""
     from results.compare import compare, comparison_rows, targets_side_by_side
     from results.exporting import export
-    from results.store import read
+    from results.store import read, read_times
     from results.tables import show_table, targets_table
     from results.tidy import tidy_rows
 
+    # A light reading may take what a whole one refuses.
+    _ended(lambda: comparison_rows(compare(read_times(path), read_times(path))))
     try:
         run_file = read(path)
     except UserError as problem:
         _one_line(problem)
         return "refused"
-    outcome = "read"
-    for use in (
+    uses: list[Callable[[], object]] = [
         lambda: show_table(run_file).text(80),
         lambda: tidy_rows(run_file),
         lambda: targets_table(targets_side_by_side(run_file)).text(80),
-        lambda: comparison_rows(compare(run_file, run_file)),
-        *((lambda: _verified(path), lambda: _exported(run_file, export)) if thorough else ()),
-    ):
-        try:
-            use()
-        except UserError as problem:
-            _one_line(problem)
-            outcome = "read in part"
-    return outcome
+    ]
+    if thorough:
+        uses += [lambda: _verified(path), lambda: _exported(run_file, export), lambda: _rendered(run_file)]
+    ended = [_ended(use) for use in uses]
+    return "read" if all(ended) else "read in part"
+
+
+def _ended(use: Callable[[], object]) -> bool:
+    """Whether it gave a result, rather than our one-line error."""
+    try:
+        use()
+    except UserError as problem:
+        _one_line(problem)
+        return False
+    return True
 
 
 def _one_line(problem: UserError) -> None:
@@ -279,6 +277,44 @@ def _exported(run_file: Any, export: Callable[[Any, str], bytes]) -> None:
     of_one_machine(run_file.run, run_file.run)
     changes(run_file.run, run_file.run)
     gate(run_file, run_file)
+
+
+def _rendered(run_file: Any) -> None:
+    from results.report import html, page
+
+    wrong = unescaped(html([run_file], plotly=page.Script("/* plotly */")))
+    if wrong:
+        raise ValueError(f"the page holds {wrong}")
+
+
+class _Tags(HTMLParser):
+    """What a page has that none of ours may have."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.scripts = 0
+        self.strange: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.scripts += tag == "script"
+        names = {name for name, _ in attrs}
+        acting = [name for name in names if name.startswith("on") or name in ("src", "srcdoc", "style", "action")]
+        links = [value for name, value in attrs if name.endswith("href") and not str(value).startswith("#")]
+        if acting or links or tag in STRANGE_TAGS:
+            self.strange.append(f"<{tag}> with {attrs}")
+
+
+def unescaped(text: str) -> str | None:
+    """What of a record stands in a page as more than text: a tag, a script, an address, a hidden sign; None: nothing."""
+    found = _Tags(text)
+    if found.strange:
+        return found.strange[0]
+    own = text.count("&#39;sha256-") + 2  # the scripts that the policy names, and two tables of data
+    if found.scripts != own:
+        return f"{found.scripts} scripts, not {own}"
+    hidden = HIDDEN.search(text)
+    return f"{hidden.group()!r}" if hidden else None
 
 
 @contextlib.contextmanager

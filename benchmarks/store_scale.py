@@ -1,15 +1,13 @@
 """How the reading commands grow: `python -m benchmarks.store_scale [--lines N...] [--folder N...]`.
 
-Runs are made of lines of a stored record, their times moved at random, and read by fresh processes, whose wall time and
-largest memory are printed. A folder of runs goes through its Parquet export, as a leaderboard would.
+Runs are made of lines of a stored record, their times moved at random, and read by fresh processes, whose wall time, CPU
+time and largest memory are printed. A folder of runs goes through its Parquet export, as a leaderboard would.
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
-import gzip
-import json
 import os
 import random
 import sys
@@ -17,13 +15,11 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from results.chain import DIGEST, canonical, link
+from benchmarks.stored import Line, chained, lines_of
 
 __all__ = ["main", "write_run"]
 
-RECORD = Path(__file__).resolve().parents[1] / "tests" / "results" / "records" / "one.jsonl.gz"
 RUN = 1000
 """Measurements of each run in a folder."""
 DEVICES = 20
@@ -32,18 +28,12 @@ TARGETS = ("torch:cpu", "ort:cpu")
 
 def write_run(path: Path, count: int, seed: int) -> None:
     """A complete run of so many measurements, two targets a case, on one of twenty devices."""
-    draw, previous = random.Random(seed), ""
-    with path.open("w", encoding="utf-8") as file:
-        for line in _lines(count, draw, f"Device {seed % DEVICES}"):
-            body = canonical(line)
-            previous = link(body, previous)
-            file.write(f'{body[:-1]},"{DIGEST}":"{previous}"}}\n')
+    with path.open("wb") as file:
+        file.writelines(chained(_lines(count, random.Random(seed), f"Device {seed % DEVICES}")))
 
 
-def _lines(count: int, draw: random.Random, device: str) -> Iterator[dict[str, Any]]:
-    lines = [json.loads(line) for line in gzip.decompress(RECORD.read_bytes()).splitlines()]
-    for line in lines:
-        del line[DIGEST]
+def _lines(count: int, draw: random.Random, device: str) -> Iterator[Line]:
+    lines = lines_of("one")
     header, ceilings = copy.deepcopy(lines[0]), [line for line in lines if line["kind"] == "ceiling"]
     template = next(line for line in lines if line.get("status") == "ok" and len(line["samples_ns"]) == 48)
     header["plan"] = [[_case(number // 2), TARGETS[number % 2]] for number in range(count)]
@@ -76,7 +66,8 @@ def _played(what: str, *words: str) -> None:
     _, status, used = os.wait4(pid, 0)
     took = time.perf_counter() - began
     failed = "" if os.waitstatus_to_exitcode(status) == 0 else f" (exit {os.waitstatus_to_exitcode(status)})"
-    print(f"  {what:42} {took:7.2f} s {used.ru_maxrss / 2**20:6.2f} GiB{failed}", flush=True)
+    cpu = used.ru_utime + used.ru_stime
+    print(f"  {what:42} {took:7.2f} s {cpu:7.2f} CPU s {used.ru_maxrss / 2**20:6.2f} GiB{failed}", flush=True)
 
 
 def one_run(count: int, folder: Path) -> None:
@@ -92,6 +83,7 @@ def one_run(count: int, folder: Path) -> None:
     )
     _played("compare", "compare", base, new)
     _played("compare --where 'tokens<=16'", "compare", base, new, "--where", "tokens<=16")
+    _played("report", "report", base, "-o", str(folder / "page.html"))
     for path in paths:
         path.unlink()
 
@@ -116,7 +108,7 @@ def one_folder(count: int, folder: Path) -> None:
 
 
 def main() -> None:
-    """Prints wall time and largest memory of each command, from a thousand measurements up."""
+    """Prints wall time, CPU time and largest memory of each command, from a thousand measurements up."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--lines", type=int, nargs="*", default=[1_000, 10_000, 100_000])
     parser.add_argument("--folder", type=int, nargs="*", default=[1_000, 10_000, 100_000, 1_000_000])

@@ -240,12 +240,13 @@ def show(
     from harness import printing
     from harness.showing import ShowAsk, shown_rows, shown_tables
     from results.store import read
+    from results.tidy import COLUMNS
 
     ask = ShowAsk(tuple(runs), tuple(where or ()), sort, best, published)
     if as_json:
         printing.print_json("measurements", shown_rows(ask, lambda path: _warned(read(path))))
     elif as_csv:
-        printing.print_csv(shown_rows(ask, lambda path: _warned(read(path))))
+        printing.print_csv(shown_rows(ask, lambda path: _warned(read(path))), COLUMNS)
     else:
         printing.show(*shown_tables(ask, lambda path: _warned(read(path))))
 
@@ -269,6 +270,7 @@ def compare(
     """Ratio, interval and verdict of every case that both runs have."""
     from harness import printing
     from harness.filtering import chosen_pairs
+    from results.collector import no_cycles
     from results.compare import Margins, comparison_rows
     from results.compare import compare as compare_runs
     from results.store import read, read_times
@@ -276,14 +278,15 @@ def compare(
 
     given = {"threshold": threshold, "same": same}
     margins = Margins(**{name: value for name, value in given.items() if value is not None})
-    reader = read if across_formats else read_times
-    first = _warned(reader(base))
-    found = [compare_runs(first, _warned(reader(path)), margins, across_formats) for path in new]
-    shown = [chosen_pairs(one, where or [], sort) for one in found]
-    if as_json or as_csv:
-        rows = [row for one, pairs in zip(found, shown, strict=True) for row in comparison_rows(one, pairs)]
-        return printing.print_csv(rows) if as_csv else printing.print_json("comparisons", rows)
-    printing.show(*(comparison_table(one, pairs) for one, pairs in zip(found, shown, strict=True)))
+    reader = read if across_formats else read_times  # formats are matched by the cost that only a whole reading has
+    with no_cycles():
+        first = _warned(reader(base))
+        found = [compare_runs(first, _warned(reader(path)), margins, across_formats) for path in new]
+        shown = [(one, chosen_pairs(one, where or [], sort)) for one in found]
+        if as_json or as_csv:
+            rows = [row for one, pairs in shown for row in comparison_rows(one, pairs)]
+            return printing.print_csv(rows, list(rows[0])) if as_csv else printing.print_json("comparisons", rows)
+        printing.show(*(comparison_table(one, pairs) for one, pairs in shown))
 
 
 class Undecided(StrEnum):

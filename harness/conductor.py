@@ -25,7 +25,7 @@ from harness.progress import Observer
 from harness.rounds import Rounds
 from harness.surroundings import recorded_variables, refuse_disturbers
 from results.parts import part_of
-from results.record import METHOD_VERSION, SCHEMA_VERSION, End, Line, Measurement, Part, Run
+from results.record import METHOD_VERSION, SCHEMA_VERSION, End, Line, Measurement, Part, Run, table_in
 from results.store import RunFile, Writer
 from workloads.case import UserError
 
@@ -278,9 +278,8 @@ def _same_devices(job: Job, offers: Sequence[Offer]) -> None:
     """Raises UserError where a resumed run's target is another device, or another build, than it was."""
     if job.before is None:
         return
-    reported = job.before.run.environment.get("targets", {})
     for offer in offers:
-        before = reported.get(offer.target, {})
+        before = table_in(job.before.run.environment, "targets", offer.target)
         for key in ("name", "device_id", "runtime", "runtime_version", "driver"):
             if key in before and before[key] != offer.describe.get(key):
                 was, now = before[key], offer.describe.get(key)

@@ -14,7 +14,7 @@ from harness.launch import for_ranks
 from harness.plan import Options, Selection, parse_targets, select
 from harness.targets import TargetName
 from results.machine import same_machine
-from results.record import METHOD_VERSION, Run
+from results.record import METHOD_VERSION, Run, table_in
 from results.store import HEADER_BEGINS, RunFile, read
 from workloads.case import Case, UserError
 
@@ -114,9 +114,9 @@ def _same_targets(header: Run, typed: Sequence[str]) -> tuple[TargetName, ...]:
         raise UserError(
             f"the file was begun with targets {', '.join(header.targets)}: leave --target out, or start a new file"
         )
-    reported = header.environment.get("targets", {})
     for name in header.targets:
-        if reported.get(name, {}).get("own_interpreter") and not (name in given and given[name].interpreter):
+        alone = table_in(header.environment, "targets", name).get("own_interpreter")
+        if alone and not (name in given and given[name].interpreter):
             raise UserError(
                 f"{name} ran under an interpreter of its own: give every --target again, this one as {name}@INTERPRETER"
             )

@@ -40,11 +40,11 @@ def print_json(kind: str, rows: Any) -> None:
     print(json.dumps({"schema_version": JSON_SCHEMA_VERSION, kind: _plain(rows)}, indent=1, ensure_ascii=False))
 
 
-def print_csv(rows: Sequence[dict[str, Any]]) -> None:
-    """Rows of equal columns, with a heading; nothing that a spreadsheet would run."""
+def print_csv(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> None:
+    """Rows of these columns, with a heading; nothing that a spreadsheet would run."""
     from results.exporting.csv_table import table
 
-    sys.stdout.write(table(rows))
+    sys.stdout.write(table(rows, columns))
 
 
 def show(*tables: Table) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from results.visible import visible
 
@@ -61,9 +62,9 @@ class _Layout:
             self._table = _without(self._table, dropped)
 
     def _widths(self) -> list[int]:
-        rows = [row for part in self._table.sections for row in part.rows]
-        names = [column.name for column in self._table.columns]
-        return [max(len(row[i]) for row in (names, *rows)) for i in range(len(names))]
+        names = tuple(column.name for column in self._table.columns)
+        rows = (row for part in self._table.sections for row in part.rows)
+        return [max(map(len, cells)) for cells in zip(names, *rows, strict=True)]
 
     def _too_wide(self) -> int | None:
         """The column to leave out next; None where the table fits, or nothing can be left out."""
@@ -97,7 +98,7 @@ class _Layout:
         cells = [cell.rjust(width) if column.right else cell.ljust(width) for cell, width, column in pairs]
         begin = "  " + "".join(f"{cell}  " for cell in cells)
         room = None if self._width is None else max(self._width - len(begin), LAST)
-        texts = textwrap.wrap(last, room) if room is not None and len(last) > room else [last]
+        texts = _folded(last, room) if room is not None and len(last) > room else [last]
         if self._table.columns[-1].right and len(texts) == 1:
             texts = [last.rjust(widths[-1])]
         for number, text in enumerate(texts):
@@ -109,14 +110,22 @@ class _Layout:
         return textwrap.wrap(text, self._width, break_long_words=False, break_on_hyphens=False)
 
 
+@lru_cache(1024)
+def _folded(text: str, width: int) -> list[str]:
+    """A text over several lines; thousands of rows share a few texts."""
+    return textwrap.wrap(text, width)
+
+
 def _shown(table: Table) -> Table:
     """The table with nothing in its texts that a terminal would obey."""
-    sections = tuple(
-        Section(visible(part.title), tuple(tuple(map(visible, row)) for row in part.rows)) for part in table.sections
-    )
+    sections = tuple(Section(visible(part.title), tuple(map(_visible_row, part.rows))) for part in table.sections)
     columns = tuple(replace(column, name=visible(column.name)) for column in table.columns)
     notes = tuple(map(visible, table.notes))
     return replace(table, title=visible(table.title), columns=columns, sections=sections, notes=notes)
+
+
+def _visible_row(row: tuple[str, ...]) -> tuple[str, ...]:
+    return row if "".join(row).isprintable() else tuple(map(visible, row))
 
 
 def _without(table: Table, dropped: int) -> Table:

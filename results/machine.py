@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 from typing import Any
 
-from results.record import Run
+from results.record import Run, table_in
 
 __all__ = ["IDENTITY", "changes", "of_one_machine", "same_machine"]
 
@@ -50,20 +50,21 @@ def changes(base: Run, new: Run) -> list[str]:
 
 
 def _names(base: Run, new: Run, room: str) -> list[str]:
-    return sorted(base.environment.get(room, {}).keys() | new.environment.get(room, {}).keys())
+    return sorted(table_in(base.environment, room).keys() | table_in(new.environment, room).keys())
 
 
 def _differing(base: Mapping[str, Any], new: Mapping[str, Any], keys: Iterable[str]) -> Iterator[str]:
     for key in keys:
         room, _, name = key.partition(".")
-        yield from _change(key, base.get(room, {}).get(name), new.get(room, {}).get(name))
+        yield from _change(key, table_in(base, room).get(name), table_in(new, room).get(name))
 
 
 def _of_targets(base: Run, new: Run, names: Iterable[str]) -> Iterator[str]:
-    told = [run.environment.get("targets", {}) for run in (base, new)]
-    for target in sorted(told[0].keys() & told[1].keys()):
+    both = table_in(base.environment, "targets").keys() & table_in(new.environment, "targets").keys()
+    for target in sorted(both):
+        before, now = (table_in(run.environment, "targets", target) for run in (base, new))
         for name in names:
-            yield from _change(f"{name} of {target}", told[0][target].get(name), told[1][target].get(name))
+            yield from _change(f"{name} of {target}", before.get(name), now.get(name))
 
 
 def _change(what: str, before: Any, now: Any) -> Iterator[str]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from results import hardware
 from results.energy import Energy, energy_of
-from results.record import Ceiling, Measurement, Ranks
+from results.record import Ceiling, Measurement, Ranks, table_in
 from results.statistics import Estimate, Series, levels, time_of
 from results.store import RunFile
 from workloads.case import parsed
@@ -153,9 +153,9 @@ def metrics_of(run_file: RunFile, measurements: Sequence[Measurement]) -> list[M
 
 
 def ceilings_of(run_file: RunFile, target: str) -> Ceilings:
-    """The ceilings of a target's device, whichever target of the run reached them."""
+    """The ceilings of a target's device, whichever target of the run reached them; what did no work in no time is none."""
     here = device_id(run_file, target)
-    lines = [line for line in run_file.ceilings if line.device == here]
+    lines = [line for line in run_file.ceilings if line.device == here and line.samples_ns and _work(line)]
     formats = {line.dtype for line in lines if line.what == "gemm"}
     gemm = {name: _best(line for line in lines if line.what == "gemm" and line.dtype == name) for name in formats}
     moves = [line for line in lines if line.what != "gemm"]
@@ -191,9 +191,7 @@ def compute_format(dtype: str) -> str:
 
 def target_facts(run_file: RunFile, target: str) -> dict[str, Any]:
     """What a target reported of itself (`describe`); empty where the header has nothing."""
-    targets = run_file.run.environment.get("targets")
-    facts = targets.get(target) if isinstance(targets, dict) else None
-    return facts if isinstance(facts, dict) else {}
+    return table_in(run_file.run.environment, "targets", target)
 
 
 def _best(lines: Iterable[Ceiling]) -> Peak:
@@ -203,23 +201,20 @@ def _best(lines: Iterable[Ceiling]) -> Peak:
 def _rate(line: Ceiling) -> float:
     """TFLOP/s or GB/s of the fastest sample: a ceiling is the best that was seen, and neighbours only ever slow it."""
     ns = min(line.samples_ns)
-    return tflop_per_s(line.flops, ns) if line.what == "gemm" else gb_per_s(line.bytes, ns)
+    return tflop_per_s(_work(line), ns) if line.what == "gemm" else gb_per_s(_work(line), ns)
+
+
+def _work(line: Ceiling) -> int:
+    """FLOPs of a product, bytes of a move."""
+    return line.flops if line.what == "gemm" else line.bytes
 
 
 class _Devices:
     """What the devices of a run showed and what is known of them, each looked up once."""
 
     def __init__(self, run_file: RunFile) -> None:
-        self._run_file = run_file
         self.ceilings = cache(lambda target: ceilings_of(run_file, target))
-        self.sheet = cache(self._sheet)
-
-    def _sheet(self, target: str) -> hardware.Device | None:
-        # Not every runtime can name its device; another one of the run on the same device may.
-        run_file, here = self._run_file, device_id(self._run_file, target)
-        same = [other for other in run_file.run.targets if device_id(run_file, other) == here]
-        names = [device_name(run_file, other) for other in same]
-        return next((found for name in names if name and (found := hardware.find(name))), None)
+        self.sheet = cache(lambda target: datasheet(run_file, target))
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from results.record import Measurement
+from results.record import Measurement, table_in
 from results.store import RunFile
 from workloads.case import Case
 
@@ -11,9 +11,7 @@ __all__ = ["origin"]
 
 def origin(run_file: RunFile, line: Measurement, what: str) -> str | None:
     """`implementation masked of moe-layer: from moemark-example 0.1.0`; of a target, model or workload alike; None: ours."""
-    targets = run_file.run.environment.get("targets")
-    facts = targets.get(line.target) if isinstance(targets, dict) else None
-    brought = facts.get("extensions") if isinstance(facts, dict) else None
+    brought = table_in(run_file.run.environment, "targets", line.target, "extensions")
     case = Case.parse(line.case)
     names = {
         "implementation": f"{line.implementation} of {case.workload}",
@@ -22,5 +20,5 @@ def origin(run_file: RunFile, line: Measurement, what: str) -> str | None:
         "workload": case.workload,
     }
     name = f"{what} {names[what]}"
-    found = brought.get(name) if isinstance(brought, dict) else None
+    found = brought.get(name)
     return f"{name}: from {found}" if found else None

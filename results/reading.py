@@ -23,6 +23,7 @@ from results.opening import is_compressed, lines_of, stem_of
 from results.run_file import RunFile
 from results.timed import DECODER, PassedOver, Timed
 from results.versions import is_newer_minor, known_part, migrated, needs_migration, too_deep
+from results.visible import visible
 from workloads.case import UserError
 
 __all__ = ["Complaint", "Scan", "examine", "scan"]
@@ -34,6 +35,7 @@ _KIND_OF: dict[type, str] = {
     record.Run: "run",
     record.Ceiling: "ceiling",
     record.Part: "part",
+    PassedOver: "part",
     record.Measurement: "measurement",
     Timed: "measurement",
     record.End: "end",
@@ -73,7 +75,8 @@ class Scan:
     resume_digest: str = ""
 
     def bad(self, number: int, what: str) -> None:
-        """Notes what is wrong with a line, or raises UserError."""
+        """Notes what is wrong with a line, or raises UserError: on one line, whatever a stranger's words in it are."""
+        what = visible(what)
         if self.complaints is None:
             raise UserError(f"{self.path.name}, line {number}: {what}")
         self.complaints.append(Complaint(number, what))
@@ -97,7 +100,7 @@ class Scan:
         """A line is read: it stands in `lines`, unless its kind is unknown here."""
         self.offset += len(text)
         self.last_digest = self.digests[number] = digest
-        if line is not None and not isinstance(line, PassedOver):
+        if line is not None:
             self.lines.append((number, line))
             self._share_slots(line)
         if not self.ended:

@@ -14,6 +14,7 @@ History of `METHOD_VERSION` (what a number means; numbers of different methods a
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -42,6 +43,7 @@ __all__ = [
     "Status",
     "Turn",
     "consistent",
+    "table_in",
 ]
 
 SCHEMA_VERSION = 2
@@ -106,10 +108,6 @@ class Turn(_Struct, frozen=True, kw_only=True):
     canary: Count = 0
     """How many of `canary_ns` are this turn's."""
     shares: AtLeastOne = 1
-
-    def __post_init__(self) -> None:
-        if self.samples % self.shares or self.canary % self.shares:
-            raise ValueError("shares of a turn must be equal")
 
 
 class Readings(_Struct, frozen=True, kw_only=True):
@@ -326,8 +324,16 @@ class Observed(_Struct, frozen=True, kw_only=True):
             raise ValueError("each rank needs as many durations as there are samples")
 
 
+def table_in(environment: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    """The table that lies there under these names, one inside the other; an empty one where a stranger's header has none."""
+    found: Any = environment
+    for name in names:
+        found = found.get(name) if isinstance(found, dict) else None
+    return found if isinstance(found, dict) else {}
+
+
 def consistent(line: Any) -> None:
-    """Raises ValueError where samples, slots, turns and status of an observation do not fit together."""
+    """Raises ValueError where samples, slots, turns with their shares, and status of an observation do not fit together."""
     if line.samples_ns and line.status != "ok":
         raise ValueError(f"status {line.status!r} must not carry samples")
     if line.status == "ok" and not line.samples_ns:
@@ -337,6 +343,8 @@ def consistent(line: Any) -> None:
     samples = canary = 0
     for turn in line.turns:
         samples, canary = samples + turn.samples, canary + turn.canary
+        if turn.samples % turn.shares or turn.canary % turn.shares:
+            raise ValueError("shares of a turn must be equal")
     if line.turns and samples != len(line.samples_ns):
         raise ValueError("turns must account for every sample")
     if canary != len(line.canary_ns):

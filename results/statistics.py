@@ -32,6 +32,7 @@ __all__ = [
     "Ratio",
     "Series",
     "Verdict",
+    "columns",
     "estimate",
     "geometric_mean",
     "levels",
@@ -139,12 +140,12 @@ def process_levels(series: Series) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _split(logs: np.ndarray, series: Series) -> list[np.ndarray]:
-    """The rows of each process."""
+    """The rows of each process; one whose slots make no whole revolution of the table has none, and is left out."""
     import numpy as np
 
     slots = logs.shape[1] if series.slots is not None else 1
     ends = np.cumsum([count // slots for count in series.processes])
-    return np.split(logs, ends[:-1])
+    return [part for part in np.split(logs, ends[:-1]) if len(part)]
 
 
 def _process_levels(tables: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -160,7 +161,7 @@ def _level_of_processes(series: Series, table: np.ndarray) -> Level:
 
     found, profile = _process_levels(_split(np.log(table), series))
     centre, count = float(found.mean()), len(found)
-    error = Error(float(found.std(ddof=1)) / math.sqrt(count), count - 1.0)
+    error = Error(float(found.std(ddof=1)) / math.sqrt(count), count - 1.0) if count > 1 else Error(math.inf, 1.0)
     return Level(math.exp(centre) * float(np.exp(profile).mean()), centre + float(profile.mean()), len(profile), error)
 
 
@@ -323,6 +324,14 @@ def _table(series: Series) -> np.ndarray:
     counts = np.unique(slots, return_counts=True)[1]
     columns = np.split(times[order], np.cumsum(counts)[:-1])
     return np.stack([column[: counts.min()] for column in columns], axis=1)
+
+
+def columns(slots: Sequence[int]) -> np.ndarray:
+    """Of each sample the column of its slot in the table, and so its place in a profile."""
+    import numpy as np
+
+    period = _period(slots)
+    return np.arange(len(slots)) % period if period else np.unique(np.asarray(slots), return_inverse=True)[1]
 
 
 def _period(slots: Sequence[int]) -> int | None:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from results.matching import Match
 from results.pairs import LEAST_FOR_CENTRE, Calibration, Centre, Joined, centres_of, joined, pooled
 from results.record import Measurement
-from results.statistics import Series, process_levels
+from results.statistics import Series, columns, process_levels
 
 if TYPE_CHECKING:
     import numpy as np
@@ -82,7 +82,7 @@ def _shares(line: Measurement) -> list[tuple[np.ndarray, np.ndarray]]:
     series = Series.of(line)
     profile = process_levels(series)[1]
     free = np.log(np.maximum(line.samples_ns, 0.5)) - math.log(line.calls_per_sample) + profile.mean()
-    free -= profile[line.slots] if line.slots is not None else profile[0]
+    free -= profile[columns(line.slots)] if line.slots is not None else profile[0]
     canary = np.log(np.maximum(line.canary_ns, 0.5)) - math.log(line.canary_calls)
     found: dict[int, tuple[list[np.ndarray], list[np.ndarray]]] = {}
     at = [0, 0]

@@ -198,7 +198,10 @@ def _source(node: ast.expr) -> str:
 
 
 def _equal(left: Any, right: Any) -> bool:
-    """Equality; in a text a `*` stands for any text."""
+    """Equality; in a text a `*` stands for any text. Raises UserError for a list and a text: it would never hold."""
+    if {type(left), type(right)} == {list, str}:
+        many, text = (left, right) if isinstance(left, list) else (right, left)
+        raise UserError(f'--where: {many!r} is a list: write "{text}" in COLUMN')
     if isinstance(left, str) and isinstance(right, str):
         pattern, text = (right, left) if "*" in right else (left, right)
         return left == right or ("*" in pattern and fnmatchcase(text, pattern.replace("[", "[[]").replace("?", "[?]")))

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from results.store import RunFile
-from results.tidy import tidy_rows
+from results.tidy import COLUMNS, tidy_rows
 
 __all__ = ["render", "table"]
 
@@ -21,15 +21,15 @@ FORMULA_BEGINS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "�
 
 
 def render(run_file: RunFile) -> str:
-    """The table with a heading (nothing without measurements). A figure that does not exist is an empty cell."""
-    return table(tidy_rows(run_file))
+    """The table with a heading. A figure that does not exist is an empty cell."""
+    return table(tidy_rows(run_file), COLUMNS)
 
 
-def table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows of equal columns as CSV, with a heading (nothing without rows)."""
+def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
+    """Rows of these columns as CSV, with a heading."""
     text = io.StringIO()
     writer = csv.writer(text)
-    writer.writerows([list(rows[0]), *([_cell(value) for value in row.values()] for row in rows)] if rows else [])
+    writer.writerows([columns, *([_cell(row[name]) for name in columns] for row in rows)])
     return text.getvalue()
 
 

@@ -15,7 +15,7 @@ from xml.etree import ElementTree as ET
 from results.exporting import benchmark_name, selection_name
 from results.figures import number, percent, plain_rate, time_text
 from results.metrics import Metrics, metrics
-from results.record import Measurement, Run
+from results.record import Measurement, Run, table_in
 from results.store import RunFile
 from workloads.case import Case
 
@@ -65,7 +65,7 @@ def _properties(suite: ET.Element, run_file: RunFile) -> None:
     known = {
         "run": run_file.stem,
         "targets": ", ".join(run.targets),
-        "cpu": str(run.environment.get("machine", {}).get("cpu", "")),
+        "cpu": str(table_in(run.environment, "machine").get("cpu", "")),
         "moemark_version": run.moemark_version,
         "method_version": str(run.method_version),
     }

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from results.exporting import selection_name
+from results.record import table_in
 from results.store import RunFile
 from results.tables import Table, show_table
 
@@ -29,7 +30,7 @@ def render(run_file: RunFile) -> str:
 
 def _where(run_file: RunFile) -> str:
     run = run_file.run
-    cpu = run.environment.get("machine", {}).get("cpu", "unknown CPU")
+    cpu = table_in(run.environment, "machine").get("cpu", "unknown CPU")
     return f"{selection_name(run)} on {', '.join(run.targets)} ({cpu})"
 
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from results.exporting import benchmark_name
-from results.record import Measurement
+from results.record import Measurement, table_in
 from results.store import RunFile
 from results.tidy import tidy_rows
 
@@ -106,7 +106,7 @@ def _first_quartile(ordered: Sequence[float]) -> float:
 
 def _machine(environment: dict[str, Any]) -> dict[str, Any]:
     """What pytest-benchmark says of a machine, as far as a record knows it: it holds no host name."""
-    machine, system, python = (environment.get(room, {}) for room in ("machine", "system", "python"))
+    machine, system, python = (table_in(environment, room) for room in ("machine", "system", "python"))
     return {
         "node": "",
         "processor": "",
@@ -122,6 +122,6 @@ def _machine(environment: dict[str, Any]) -> dict[str, Any]:
 
 def _commit(environment: dict[str, Any]) -> dict[str, Any]:
     """moemark's own commit where the run came from a checkout."""
-    own = environment.get("moemark", {})
+    own = table_in(environment, "moemark")
     known = {"id": own.get("commit", "unversioned"), "dirty": bool(own.get("dirty")), "project": "moemark"}
     return known | {"time": None, "author_time": None, "branch": "(unknown)"}

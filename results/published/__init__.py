@@ -148,8 +148,12 @@ def _experts(row: dict[str, str]) -> Published:
         metric="latency",
         value=float(row["latency_ms"]),
         unit="ms",
-        conditions=f"routed experts of one layer, {row['tokens']} tokens, {row['routing']}, EP1 TP1{flag}",
+        conditions=f"routed experts of one layer, {_tokens(row)}, {row['routing']}, EP1 TP1{flag}",
         source=EXPERTS_SOURCE,
         date=EXPERTS_DATE,
         case=f"experts/{model}/ep1/t{row['tokens']}/{dtype}/{routing}/latency" if known else None,
     )
+
+
+def _tokens(row: dict[str, str]) -> str:
+    return "1 token" if row["tokens"] == "1" else f"{row['tokens']} tokens"

@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from results.compare import compare
+from results.metrics import device_name
+from results.published import comparable
 from results.report import facts, page, plots, roofline, rows, spread
 from results.report.answer import answer, claims
-from results.report.shown import MOST, ShownRun, fastest_of_each, selected, shown
+from results.report.shown import MOST, Shown, ShownRun, fastest_of_each, selected, shown
 from results.report.sides import Contest, contest
 from results.sparsity import sparsity
 from results.store import RunFile
-from results.tables import Table, comparison_table, power_table, sparsity_table
+from results.tables import Table, comparison_table, power_table, published_table, sparsity_table
 from workloads.case import UserError
 
 __all__ = ["html", "write_report"]
@@ -84,6 +86,7 @@ def html(
         figures=figures,
         drawn={figure.name: {"data": figure.data, "layout": figure.layout, "by": figure.by} for figure in figures},
         flat_table=rows.measurements(lines, len(runs) > 1),
+        published=_published(lines, len(runs) > 1),
         evidence=rows.evidence(lines, len(runs) > 1),
         runs=[_sections(run) for run in runs],
         several=len(runs) > 1,
@@ -124,6 +127,23 @@ def _sides(found: Contest) -> dict[str, Any]:
             for said, cells in bases
         ],
     }
+
+
+def _published(lines: Sequence[Shown], several: bool) -> Table | None:
+    """The fastest exact measurement of each target and case beside what others published of it; None: they have nothing."""
+    measured = [
+        {
+            "case": one.line.case,
+            "target": f"{one.run}: {one.line.target}" if several else one.line.target,
+            "implementation": one.line.implementation,
+            "device": device_name(one.run_file, one.line.target),
+            "status": one.line.status,
+            "estimate_ns": one.figures.time.ns if one.figures else None,
+        }
+        for one in fastest_of_each(lines)
+    ]
+    found = published_table(comparable(measured))
+    return found if found.sections else None
 
 
 def _sections(run: ShownRun) -> dict[str, Any]:

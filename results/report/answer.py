@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from results.compare import Comparison
 from results.figures import number, percent, plain_rate, time_text
 from results.metrics import device_name
+from results.record import table_in
 from results.report.shown import Shown, ShownRun, fastest_of_each
 from results.report.sides import Contest
 from results.store import RunFile
@@ -113,8 +114,7 @@ def machine_name(run_file: RunFile) -> str:
     named = {target: device_name(run_file, target) for target in run_file.run.targets}
     # A runtime that cannot name its device repeats the target's own word (`cuda`), which says nothing.
     devices = dict.fromkeys(name for target, name in named.items() if name and name not in target)
-    found = run_file.run.environment.get("machine")
-    machine = found if isinstance(found, dict) else {}
+    machine = table_in(run_file.run.environment, "machine")
     cores = machine.get("cores_usable") or machine.get("cores_logical")
     cpu = f"{machine.get('cpu', 'this CPU')}" + (f", {cores} cores" if cores else "")
     others = [name for name in devices if name != machine.get("cpu")]

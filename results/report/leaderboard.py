@@ -181,24 +181,25 @@ def device_rows(entries: Sequence[Entry], firsts: Sequence[Entry], devices: Addr
     return Flat("Every device that a record is of.", columns, tuple(rows))
 
 
-def record_rows(title: str, records: Sequence[Record], reasons: bool) -> Flat:
-    """Records with links to their pages; `reasons`: why they are not ranked."""
+def record_rows(title: str, records: Sequence[Record], up: str = "") -> Flat:
+    """Records with links to their pages, which lie in `up`, and what verifying found where it found anything."""
+    told = any(record.trust.reason for record in records)
     columns = (
         Column("record"),
         Column("machine", pick=True),
         Column("started (UTC)"),
         Column("measurements", right=True),
         Column("ok", right=True),
-        *([Column("why not ranked")] if reasons else []),
+        *([Column("found by verify")] if told else []),
     )
     rows = tuple(
         (
-            Cell(record.run.name, link=record.page),
+            Cell(record.run.name, link=up + record.page),
             Cell(machine_name(record.run.run_file)),
             Cell(record.run.run_file.run.started_utc),
             Cell(f"{len(record.run.lines)}", len(record.run.lines)),
             *(Cell(f"{count}", count) for count in [sum(one.line.status == "ok" for one in record.run.lines)]),
-            *([Cell(record.trust.reason)] if reasons else []),
+            *([Cell(record.trust.reason)] if told else []),
         )
         for record in records
     )

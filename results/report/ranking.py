@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 from results import hardware
 from results.compare import Pair, compare
-from results.metrics import Metrics, datasheet, device_name, usd_per_million_tokens
+from results.metrics import Metrics, datasheet, device_name, target_facts, usd_per_million_tokens
 from results.prices import DevicePrice, device_prices
+from results.record import table_in
 from results.report.shown import Shown, ShownRun
 from results.report.sides import as_run
 from results.report.trust import Trust
@@ -56,9 +56,8 @@ class Device:
     @classmethod
     def of(cls, run: ShownRun, target: str) -> Device:
         """The device of a target of a run."""
-        environment = run.run_file.run.environment
-        facts, machine = (_table(environment.get(room)) for room in ("targets", "machine"))
-        unit = str(_table(facts.get(target)).get("unit") or "device")
+        facts, machine = target_facts(run.run_file, target), table_in(run.run_file.run.environment, "machine")
+        unit = str(facts.get("unit") or "device")
         name = device_name(run.run_file, target) or (str(machine.get("cpu") or target) if unit == "host" else target)
         cores = machine.get("cores_usable") or machine.get("cores_logical")
         if unit == "host" and cores:
@@ -156,7 +155,3 @@ def ranked(entries: Iterable[Entry], division: str) -> list[Place]:
 def _median(members: Sequence[Entry]) -> Entry:
     """The middle one by time; of an even number the slower of the two."""
     return sorted(members, key=lambda one: one.ns)[len(members) // 2]
-
-
-def _table(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}

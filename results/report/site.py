@@ -169,8 +169,8 @@ def _index(found: Site, title: str) -> str:
         counts=(len(found.records), len(found.devices), len(found.by_case)),
         cases=leaderboard.case_rows(found.by_case, found.cases, found.devices),
         devices=leaderboard.device_rows(found.entries, found.firsts, found.devices),
-        records=leaderboard.record_rows("Verified records.", verified, reasons=False) if verified else None,
-        others=leaderboard.record_rows("Not verified, and not ranked.", others, reasons=True) if others else None,
+        records=leaderboard.record_rows("Verified records.", verified) if verified else None,
+        others=leaderboard.record_rows("Not verified, and not ranked.", others) if others else None,
         refused=found.refused,
     )
 
@@ -201,10 +201,6 @@ def _case_page(found: Site, entries: Sequence[Entry]) -> str:
 def _device_page(found: Site, name: str) -> str:
     own = [one for one in found.entries if one.device.name == name]
     records = list({one.record.page: one.record for one in own}.values())
-    table = leaderboard.record_rows(
-        "Records of this device.", records, reasons=any(not r.trust.verified for r in records)
-    )
-    linked = tuple((replace(row[0], link=f"../{row[0].link}"), *row[1:]) for row in table.rows)
     standing = leaderboard.standing_rows(name, found.by_case, found.cases)
     return _rendered(
         "device.html",
@@ -212,5 +208,5 @@ def _device_page(found: Site, name: str) -> str:
         home="../index.html",
         device=own[0].device,
         standing=standing if standing.rows else None,
-        records=replace(table, rows=linked),
+        records=leaderboard.record_rows("Records of this device.", records, up="../"),
     )

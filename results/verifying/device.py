@@ -9,7 +9,7 @@ from itertools import pairwise
 from results import hardware as sheets
 from results.energy import mean_watts
 from results.metrics import gb_per_s, tflop_per_s
-from results.record import Readings
+from results.record import Readings, table_in
 from results.verifying.subject import Finding, Subject, error, warning
 
 __all__ = ["ceilings", "hardware", "memory", "power", "sheet_of"]
@@ -67,8 +67,8 @@ def _memory_of_sheet(subject: Subject, target: str) -> Iterator[Finding]:
 
 def _versions(subject: Subject, target: str) -> Iterator[Finding]:
     """A runtime of moemark's own interpreter is the package that is installed there."""
-    facts, packages = subject.facts(target), subject.file.run.environment.get("packages")
-    if facts.get("own_interpreter") or not isinstance(packages, dict):
+    facts, packages = subject.facts(target), table_in(subject.file.run.environment, "packages")
+    if facts.get("own_interpreter"):
         return
     version, runtime = facts.get("runtime_version"), facts.get("runtime")
     names = [name for name in packages if runtime and str(name).startswith(str(runtime))]

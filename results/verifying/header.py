@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 
+from results.record import table_in
 from results.verifying.subject import Finding, Subject, error, warning
 from workloads.case import Case, UserError, canonical_digest
 from workloads.registry import TargetFacts, implementations_of, workload_names
@@ -138,8 +139,7 @@ def _by_default(case: Case, target: str, subject: Subject) -> Iterator[str]:
 
 
 def _facts(target: str, subject: Subject) -> dict[str, object]:
-    found = subject.facts(target).get("facts")
-    return found if isinstance(found, dict) else {}
+    return table_in(subject.facts(target), "facts")
 
 
 def options(subject: Subject) -> Iterator[Finding]:

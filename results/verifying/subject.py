@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
-from results.record import Ceiling, Measurement, Part
+from results.record import Ceiling, Measurement, Part, table_in
 from results.run_file import RunFile
 from results.statistics import Estimate, Series, levels
 from workloads.case import Case, UserError
@@ -113,15 +113,12 @@ class Subject:
 
     def facts(self, target: str) -> dict[str, Any]:
         """What a target reported."""
-        targets = self.file.run.environment.get("targets")
-        found = targets.get(target) if isinstance(targets, dict) else None
-        return found if isinstance(found, dict) else {}
+        return table_in(self.file.run.environment, "targets", target)
 
     @property
     def machine(self) -> dict[str, Any]:
         """What the machine said of itself."""
-        found = self.file.run.environment.get("machine")
-        return found if isinstance(found, dict) else {}
+        return table_in(self.file.run.environment, "machine")
 
     def option(self, name: str) -> int | float | None:
         """An option of the header that is a number."""

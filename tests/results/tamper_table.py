@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.stored import Line, forged, lines_of
 from results.verify import verify_file
-from tests.results.records import Lines, forged, load
 from workloads.case import Case, canonical_digest
 from workloads.registry import workload_of
 
@@ -22,6 +22,7 @@ T16 = "moe-layer/olmoe-1b-7b/ep8/t16/fp32/zipf1.0/latency"
 BF16 = "moe-layer/olmoe-1b-7b/ep8/t16/bf16/zipf1.0/latency"
 ROUTER = "router/olmoe-1b-7b/ep1/t64/fp32/balanced/latency"
 SLOTS = 16
+Lines = list[Line]
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Tampering:
 
 def found_by(one: Tampering) -> set[str]:
     """The rules that find something after it."""
-    whole = load(one.record)
+    whole = lines_of(one.record)
     edited = copy.deepcopy(whole)
     one.edit(edited)
     data = forged(edited) if one.with_digests else _with_old_digests(whole, edited)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.fuzz import Fuzzer, consume, forged, seeds
+from benchmarks.fuzz import Fuzzer, consume, seeds
+from benchmarks.stored import forged
 
 INPUTS = 400
 

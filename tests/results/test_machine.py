@@ -65,3 +65,11 @@ def test_a_target_that_only_one_run_has_is_no_difference() -> None:
 
 def test_a_machine_is_itself() -> None:
     assert (of_one_machine(header(), header()), changes(header(), header())) == (None, [])
+
+
+@pytest.mark.parametrize("room", HERE)
+@pytest.mark.parametrize("strange", [None, 3, "x", [], ["cpu"], {"torch:cuda": ["name"]}])
+def test_a_header_that_a_stranger_wrote_is_compared_too(room: str, strange: Any) -> None:
+    base, new = header(), run_header(environment=HERE | {room: strange})
+    of_one_machine(base, new)
+    assert of_one_machine(new, new) is None and changes(new, new) == []

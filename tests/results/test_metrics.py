@@ -1,3 +1,5 @@
+from typing import Any
+
 import msgspec
 import pytest
 
@@ -57,6 +59,14 @@ def test_another_devices_ceiling_does_not_count(write_run: WriteRun) -> None:
 def test_a_ceiling_is_the_fastest_sample(write_run: WriteRun) -> None:
     line = msgspec.structs.replace(ceilings()[0], samples_ns=[4_000_000, 1_000_000, 3_000_000])
     assert m.ceilings_of(write_run(line), "torch:cpu").gemm["fp32"].rate == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("nothing", [{"flops": 0}, {"samples_ns": []}])
+def test_a_ceiling_without_work_or_time_is_none(write_run: WriteRun, nothing: dict[str, Any]) -> None:
+    gemm, *_, move = ceilings()
+    run = write_run(msgspec.structs.replace(gemm, **nothing), move, measurement())
+    found = m.metrics(run, run.measurements[0])
+    assert found is not None and found.roofline_ratio is None
 
 
 def test_a_case_above_its_ceiling_is_marked(write_run: WriteRun) -> None:

@@ -70,4 +70,4 @@ def test_turns_must_account_for_every_sample_and_its_shares_be_equal() -> None:
     with pytest.raises(ValueError, match="of the canary"):
         measurement(canary_ns=[1])
     with pytest.raises(ValueError, match="shares of a turn must be equal"):
-        record.Turn(process=0, samples=16, noise=NOISE, shares=3)
+        measurement(turns=[record.Turn(process=0, samples=48, noise=NOISE, shares=5)])

@@ -6,9 +6,11 @@ import pytest
 
 from results import hardware
 from results.published import comparable, published
+from results.report import html, page
 from results.tables import published_table
 from results.tidy import tidy_rows
 from tests.results.conftest import WriteRun, failed, measurement, run_header
+from tests.results.report.test_report import Page
 from workloads.case import Case
 from workloads.models import models
 from workloads.registry import workload_of
@@ -56,3 +58,14 @@ def test_a_latency_is_shown_beside_the_same_case_of_the_same_device_first(write_
 def test_without_the_same_work_there_is_nothing_beside(write_run: WriteRun) -> None:
     table = published_table(comparable(tidy_rows(write_run(measurement()))))
     assert table.sections == () and "no figure of these cases" in table.title
+
+
+def test_a_page_shows_them_apart_with_conditions_and_source(write_run: WriteRun) -> None:
+    text = Page(html([write_run(measurement(610_420, case=EXPERTS))], plotly=page.Script())).text
+    apart = text[text.rindex("Published by others") :]
+    assert "Not measured by moemark" in apart and "EP1 TP1" in apart and "aiconfigurator" in apart and "305 µs" in apart
+    assert "305 µs" not in text[: -len(apart)]
+
+
+def test_a_page_without_the_same_work_has_no_such_part(write_run: WriteRun) -> None:
+    assert "Published by others" not in html([write_run(measurement())], plotly=page.Script())

@@ -14,11 +14,12 @@ from typing import Any
 import msgspec
 import pytest
 
+from benchmarks.stored import forged
 from results import opening, record, store, versions
 from results.chain import canonical, link
 from results.reading import examine
 from tests.results.conftest import failed, measurement, run_header
-from tests.results.records import forged
+from tests.results.test_parts import part
 from workloads.case import UserError
 
 END = {"kind": "end", "ended_utc": "2030-01-02T03:05:05Z"}
@@ -240,6 +241,15 @@ def test_reading_to_verify_goes_on_after_what_is_wrong(path: Path) -> None:
     assert [one.line for one in complaints] == [2, 3, 4]
 
 
+def test_what_is_wrong_is_said_in_one_line_whatever_a_key_is_called(path: Path) -> None:
+    lines = lines_of_a_run()
+    lines[1]["tar\rget\n\x1b[2J"] = 1
+    path.write_bytes(forged(lines))
+    with pytest.raises(UserError) as refusal:
+        store.read(path)
+    assert "line 2" in str(refusal.value) and str(refusal.value).isprintable()
+
+
 def test_no_path_in_a_record_is_followed(path: Path, tmp_path: Path) -> None:
     """A selection is looked up among our own suites, never opened."""
     from results.verify import verify_file
@@ -262,6 +272,13 @@ def test_a_light_reading_has_the_times_and_the_digests_of_a_whole_one(path: Path
         names = ("case", "status", "samples_ns", "slots", "warnings", "reason", "input_digest")
         assert [getattr(ours, name) for name in names] == [getattr(theirs, name) for name in names]
     assert not hasattr(light.measurements[0], "check")
+
+
+def test_a_light_reading_says_what_a_run_was_cut_off_at(path: Path) -> None:
+    lines = [lines_of_a_run()[0], *(msgspec.to_builtins(part(number)) for number in range(3))]
+    path.write_bytes(forged(lines))
+    assert "3 parts of measurements" in str(store.read(path).warning)
+    assert store.read_times(path).warning == store.read(path).warning
 
 
 def test_a_light_reading_sees_edits_too(path: Path) -> None:

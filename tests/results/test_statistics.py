@@ -269,3 +269,10 @@ def test_the_mean_of_four_cases_is_twice_as_sure_as_one() -> None:
 
 def test_an_unbounded_case_leaves_the_mean_unbounded() -> None:
     assert geometric_mean([Ratio(1, 0, math.inf), Ratio(1, 0.99, 1.01)]).high == math.inf
+
+
+def test_a_slot_that_comes_once_leaves_one_process_and_no_bound() -> None:
+    """17 slots, one of them once: a single revolution is left of three processes."""
+    slots = [*list(range(16)) * 8, 99, *list(range(1, 16))]
+    found = levels([Series([1000] * 144, slots, 1, (48, 48, 48))])[0].estimate
+    assert found.ns == pytest.approx(1000) and found.high_ns == math.inf

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import pytest
 
+from benchmarks.stored import RECORDS
 from results.store import read
 from results.verify import verify, verify_file
-from tests.results.records import HERE, NAMES
+from tests.results.records import NAMES
 from tests.results.tamper_table import TAMPERINGS, Tampering, found_by
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_nothing_is_found_in_a_record_that_nobody_edited(name: str) -> None:
-    found = verify_file(HERE / f"{name}.jsonl.gz", all_inputs=True)
+    found = verify_file(RECORDS / f"{name}.jsonl.gz", all_inputs=True)
     assert found.findings == ()
     assert found.measurements > 0
-    assert verify(read(HERE / f"{name}.jsonl.gz")) == []
+    assert verify(read(RECORDS / f"{name}.jsonl.gz")) == []
 
 
 @pytest.mark.parametrize("one", TAMPERINGS, ids=lambda one: f"{one.kind}: {one.name}")

@@ -9,6 +9,7 @@ from results import two_runs
 from results.parts import joined
 from results.statistics import Ratio
 from results.two_runs import Side, mean_difference, run_spread
+from tests.results.conftest import several
 from tests.results.test_parts import part
 
 SHARES, PROCESSES = 16, 5
@@ -129,3 +130,10 @@ def test_without_processes_or_canary_there_is_no_side() -> None:
     assert Side.of(joined([part(0)], 1, 0.01)) is None
     bare = [part(n, canary=None, canary_ns=[], turns=[]) for n in range(3)]
     assert Side.of(joined(bare, 3, 0.01)) is None
+
+
+def test_slots_are_told_apart_by_whatever_numbers() -> None:
+    lines = [several(), several(slots=[7 + 3 * slot for slot in range(16)] * 10)]
+    found = [Side.of(line) for line in lines]
+    assert found[0] is not None and found[1] is not None
+    assert np.array_equal(found[0].levels, found[1].levels)

@@ -94,3 +94,9 @@ def test_any_text_is_a_condition_or_a_mistake(text: str) -> None:
     assert len(text) <= LONGEST
     with contextlib.suppress(UserError):
         kept(text)
+
+
+@pytest.mark.parametrize("text", ['warnings=="noisy"', '"noisy"!=warnings'])
+def test_a_list_is_no_text_and_the_error_says_how_to_ask(text: str) -> None:
+    with pytest.raises(UserError, match='is a list: write "noisy" in COLUMN'):
+        condition_of([text], COLUMNS).holds(ROWS[0])

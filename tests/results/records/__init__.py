@@ -1,41 +1,18 @@
-"""The stored records, and how they are made."""
+"""How the stored records are made."""
 
 from __future__ import annotations
 
 import gzip
-import json
 import os
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 
-from results.chain import DIGEST, canonical, link
+from benchmarks.stored import RECORDS, forged, plain
 
-HERE = Path(__file__).parent
-ROOT = HERE.parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 NAMES = ("one", "three", "power")
-
-Lines = list[dict[str, Any]]
-
-
-def load(name: str) -> Lines:
-    """The lines of a stored record, without their digests."""
-    lines = [json.loads(line) for line in gzip.decompress((HERE / f"{name}.jsonl.gz").read_bytes()).splitlines()]
-    for line in lines:
-        del line[DIGEST]
-    return lines
-
-
-def forged(lines: Lines) -> bytes:
-    """The lines with the digests that they should have: what anybody can do."""
-    previous, found = "", []
-    for line in lines:
-        body = canonical(line)
-        previous = link(body, previous)
-        found.append(f'{body[:-1]},"{DIGEST}":"{previous}"}}\n')
-    return "".join(found).encode()
 
 
 def _record(name: str, *words: str, **variables: str) -> None:
@@ -44,11 +21,9 @@ def _record(name: str, *words: str, **variables: str) -> None:
         paths = os.pathsep.join((str(ROOT), str(ROOT / "tests" / "null_target")))
         command = [sys.executable, "-m", "harness", "run", *words, "-o", str(path)]
         subprocess.run(command, cwd=folder, env=os.environ | {"PYTHONPATH": paths}, check=True)
-        lines = [json.loads(line) for line in path.read_text().splitlines()]
-    for line in lines:
-        del line[DIGEST]
+        lines = plain(path.read_bytes())
     lines[0]["environment"]["system"]["kernel"] = "6.1.0"
-    (HERE / f"{name}.jsonl.gz").write_bytes(gzip.compress(forged(lines), mtime=0))
+    (RECORDS / f"{name}.jsonl.gz").write_bytes(gzip.compress(forged(lines), mtime=0))
 
 
 def main() -> None:

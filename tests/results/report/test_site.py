@@ -151,6 +151,20 @@ def test_the_index_lists_the_unverified_apart_with_the_reason(site: Path) -> Non
     assert "the same record as again" in apart and "notes.jsonl" in apart
 
 
+def test_warnings_of_a_verified_record_are_passed_on(write_run: WriteRun, tmp_path: Path) -> None:
+    write_run(measurement())
+    write_site(tmp_path, tmp_path / "site", judge=lambda _: Trust(True, "line 3, monotone: more in less"))
+    pages = [
+        tmp_path / "site" / "index.html",
+        *(tmp_path / "site").glob("devices/*"),
+        *(tmp_path / "site").glob("runs/*"),
+    ]
+    assert len(pages) == 3
+    for path in pages:
+        text = Page(path.read_text()).text
+        assert "line 3, monotone: more in less" in text and "not ranked" not in text.lower()
+
+
 def test_a_case_page_ranks_and_keeps_the_unverified_apart(site: Path) -> None:
     (path,) = (site / "cases").iterdir()
     text = Page(path.read_text()).text
