@@ -11,10 +11,8 @@ its own calls, the slowest rank's counted too. The ratio is of medians of a turn
 from __future__ import annotations
 
 import argparse
-import os
 import random
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -23,9 +21,9 @@ from math import log
 from typing import Any
 
 from benchmarks.interleaved import ratio_of
+from benchmarks.ranked import is_rank, run_as_ranks
 from harness.aligned import AlignedTimer
 from harness.ranks import Ranks, join
-from harness.surroundings import ALLOCATOR
 from workloads.case import Case
 from workloads.dispatch_combine import DispatchCombineWorkload
 from workloads.problem import SLOTS, Problem
@@ -41,11 +39,9 @@ def main() -> None:
     options.add_argument("--tokens", action="append", type=int)
     options.add_argument("--seconds", type=float, default=20.0, help="of turns, for each size")
     chosen = options.parse_args()
-    if "RANK" in os.environ:
-        return _rank(chosen.tokens or [64, 256, 1024], chosen.seconds)
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(chosen.ranks)]
-    done = subprocess.run([*torchrun, "-m", "benchmarks.collectives", *sys.argv[1:]], env=ALLOCATOR | dict(os.environ))
-    sys.exit(done.returncode)
+    if not is_rank():
+        sys.exit(run_as_ranks("benchmarks.collectives", chosen.ranks))
+    _rank(chosen.tokens or [64, 256, 1024], chosen.seconds)
 
 
 def _rank(sizes: list[int], seconds: float) -> None:

@@ -1,21 +1,24 @@
 """Published results against what datasheets allow: ratios with their explanations, none left out.
 
-    python -m benchmarks.published_check
+    python -m benchmarks.published_check [--write]
 
-Three tables. Clusters: whole models on groups, published tokens/s of a device over the bound of `results.scaling` fed with
-datasheet peaks (perfect overlap; without overlap beside it), uniform routing. Kernels: one MoE layer or grouped product, bound
-over published time. Anchors: 1,148 latencies of vLLM's fused kernels, the distribution of bound over published time by device
-and format. A share above 1 is faster than the datasheet allows: an error of the row, of its label or of ours.
+Clusters: whole models on groups, published tokens/s of a device over the bound of `results.scaling` fed with datasheet peaks
+(perfect overlap; without overlap beside it), uniform routing. Kernels: one MoE layer or grouped product, bound over published
+time. Anchors: 1,148 latencies of vLLM's fused kernels, the distribution of bound over published time by device and format.
+Last, the published rows that no bound stands beside, each with the reason. A share above 1 is faster than the datasheet allows:
+an error of the row, of its label or of ours. --write keeps the first two for `project` and `scale`, which tell them.
 """
 
 from __future__ import annotations
 
+import argparse
 import csv
+import json
 import statistics
 import tomllib
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Any
 
 import msgspec
@@ -25,10 +28,11 @@ from results.figures import number, percent
 from results.hardware import Device, devices
 from results.projection.datasheet import Formats, Sheet
 from results.published import HERE, MODELS
+from results.published.shares import FILE, Share
 from results.scaling import Fabric, Layer, Point, simulate
 from workloads.models import Model, model
 
-__all__ = ["Share", "anchors", "clusters", "kernels"]
+__all__ = ["anchors", "clusters", "kernels", "left_out"]
 
 ANCHOR_FORMATS = {
     "bfloat16": Formats("bf16", 2.0, 2.0, 2.0),
@@ -43,29 +47,34 @@ bound, which is why their shares are low. Rows that their source flags have a li
 on the two devices with the largest caches (L40S, RTX PRO 6000): repeated on the same weights, they read them from the cache."""
 
 
-@dataclass(frozen=True)
-class Share:
-    """A published figure and its bound: `share` 1 is as fast as the datasheet allows."""
-
-    id: str
-    published: str
-    bound: str
-    share: float
-    why: str
-
-
 def main() -> None:
-    """Prints the three tables."""
+    """Prints the tables."""
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--write", action="store_true")
+    chosen = options.parse_args()
     checks = tomllib.loads((HERE / "checks.toml").read_text(encoding="utf-8"))
     rows = {row["id"]: row for row in _table("published.csv")}
-    _print("Clusters: tokens/s a device over the datasheet's bound", clusters(checks["cluster"], rows))
-    _print("Kernels: the datasheet's bound over the published time", kernels(checks, rows))
-    print("## Anchors: the datasheet's bound over the published latency\n")
-    print("| device | format | routing | rows | least | median | most | above 1 |\n|---|---|---|---|---|---|---|---|")
-    for name, shares in anchors().items():
-        cells = [percent(pick(shares)) for pick in (min, statistics.median, max)]
-        print(f"| {' | '.join(name)} | {len(shares)} | {' | '.join(cells)} | {sum(share > 1 for share in shares)} |")
-    print(ANCHORS_WHY)
+    found = {"clusters": clusters(checks["cluster"], rows), "kernels": kernels(checks, rows)}
+    _print("Clusters: tokens/s a device over the datasheet's bound", found["clusters"])
+    _print("Kernels: the datasheet's bound over the published time", found["kernels"])
+    _print_anchors(anchors())
+    _print_left_out(left_out(checks, rows))
+    if chosen.write:
+        document = {"written_by": "python -m benchmarks.published_check --write", **msgspec.to_builtins(found)}
+        FILE.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def left_out(checks: Mapping[str, Any], rows: Mapping[str, Mapping[str, str]]) -> list[tuple[list[str], str]]:
+    """(ids, why) of the rows that are compared with nothing. Raises ValueError for one without a reason."""
+    compared = {check["id"] for kind in ("cluster", "kernel", "gemm") for check in checks[kind]}
+    rest = [name for name in rows if name not in compared]
+    groups = [
+        ([name for name in rest if any(fnmatchcase(name, pattern) for pattern in one["ids"])], one["why"])
+        for one in checks["left_out"]
+    ]
+    if unsaid := set(rest) - {name for names, _ in groups for name in names}:
+        raise ValueError(f"checks.toml neither compares nor leaves out {', '.join(sorted(unsaid))}")
+    return groups
 
 
 def clusters(checks: Sequence[Mapping[str, Any]], rows: Mapping[str, Mapping[str, str]]) -> list[Share]:
@@ -168,14 +177,34 @@ def _table(name: str) -> Iterator[dict[str, str]]:
         yield from csv.DictReader(file)
 
 
+def _print_anchors(found: Mapping[tuple[str, str, str], Sequence[float]]) -> None:
+    print("## Anchors: the datasheet's bound over the published latency\n")
+    print("| device | format | routing | rows | least | median | most | above 1 |\n|---|---|---|---|---|---|---|---|")
+    for name, shares in found.items():
+        cells = [percent(pick(shares)) for pick in (min, statistics.median, max)]
+        print(f"| {' | '.join(name)} | {len(shares)} | {' | '.join(cells)} | {sum(share > 1 for share in shares)} |")
+    every = [share for shares in found.values() for share in shares]
+    print(f"\n{len(every):,} rows: {_spread(every)}\n{ANCHORS_WHY}\n")
+
+
+def _print_left_out(groups: Sequence[tuple[Sequence[str], str]]) -> None:
+    print("## Published rows without a bound beside them\n\n| rows | why |\n|---|---|")
+    for names, why in groups:
+        print(f"| {', '.join(names)} | {why} |")
+
+
 def _print(title: str, shares: Sequence[Share]) -> None:
     print(f"## {title}\n\n| row | published | bound | share | why |\n|---|---|---|---|---|")
     for one in shares:
         print(f"| {one.id} | {one.published} | {one.bound} | {percent(one.share)} | {one.why} |")
-    spread = [one.share for one in shares]
-    print(
-        f"\n{len(spread)} rows: {percent(min(spread))} to {percent(max(spread))}, median {percent(statistics.median(spread))}\n"
-    )
+    print(f"\n{len(shares)} rows: {_spread([one.share for one in shares])}\n")
+
+
+def _spread(shares: Sequence[float]) -> str:
+    """Least, quartiles and most of some shares."""
+    low, middle, high = statistics.quantiles(shares)
+    ends = f"{percent(min(shares))} to {percent(max(shares))}"
+    return f"{ends}, median {percent(middle)}, half of them between {percent(low)} and {percent(high)}"
 
 
 if __name__ == "__main__":

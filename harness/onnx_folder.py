@@ -103,6 +103,9 @@ def take_along(
 
 
 def _refuse_clobbering(folder: Path, force: bool) -> None:
+    above = _existing(folder.absolute().parent)
+    if not above.is_dir():
+        raise UserError(f"{above} is a file, where {folder} needs a folder: name another one after -o")
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
     if not (folder / ABOUT).is_file():

@@ -105,7 +105,7 @@ def scale(
 ) -> None:
     """A model, on paper, of groups of up to 1,024 devices: skew, the slowest rank, links, overlap."""
     from harness import printing
-    from results.projection.cluster import ClusterAsk, scale_rows, scale_table
+    from results.projection.cluster import ClusterAsk, check_table, scale_rows, scale_table
     from results.projection.cluster import scale as scaled
     from results.projection.whole import Ask, measured_targets
     from results.store import read
@@ -116,4 +116,4 @@ def scale(
     found = [scaled(files, name, ask, groups) for name in measured_targets(files, model, target or [])]
     if as_json:
         return printing.print_json("groups", scale_rows(found))
-    print("\n\n".join(scale_table(one).text() for one in found))
+    print("\n\n".join(table.text() for table in (*map(scale_table, found), check_table())))

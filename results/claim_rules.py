@@ -30,6 +30,8 @@ __all__ = ["RULES"]
 Rule = Callable[[Claim, Sequence[RunFile]], Answer]
 
 SUPPORTED, CONTRADICTED, UNDECIDED, NOT_TESTABLE = "supported", "contradicted", "undecided", "not testable"
+UNTRIED = ("too-big", "out-of-memory", "timeout")
+"""Statuses that say something of a device's size or of patience, not of what runs on it."""
 
 
 @dataclass(frozen=True)
@@ -171,12 +173,15 @@ def _runs_on(claim: Claim, runs: Sequence[RunFile]) -> Answer:
         line for line in _lines(runs)
         if line.case.model in settings["models"] and line.case.workload in settings["workloads"]
     ]  # fmt: skip
-    tried = {side: [one for one in layers if one.vendor == settings[side]] for side in ("on", "not_on")}
+    tried = {
+        side: [one for one in layers if one.vendor == settings[side] and one.measurement.status not in UNTRIED]
+        for side in ("on", "not_on")
+    }
     good = {side: [one for one in found if one.measurement.status == "ok"] for side, found in tried.items()}
     findings = tuple(
         Finding(
             f"{len(good[side])} of {len(tried[side])} measurements on {settings[side].capitalize()} ended ok",
-            rows=tuple(one.row for one in (good[side] or tried[side])[:3]),
+            rows=tuple(one.row for one in (*good[side], *(one for one in tried[side] if one not in good[side]))),
         )
         for side in ("on", "not_on")
         if tried[side]
@@ -212,7 +217,10 @@ def _matching(claim: Claim, runs: Sequence[RunFile]) -> Answer:
         )
         return Answer(claim, UNDECIDED, "no record compares the two at scale", findings, tuple(missing))
     mean = geometric_mean([_ratio(pair) for pair in scale])
-    because = f"over {len(scale)} cases {vendors[0].capitalize()} took {interval(mean)} times {vendors[1].capitalize()}'s time"
+    one, other = (", ".join(sorted({pair[side].device for pair in scale})) for side in (0, 1))
+    because = f"over {len(scale)} cases {one} took {interval(mean)} times the time of {other}"
+    if any(line.measurement.processes < 2 for pair in scale for line in pair):
+        because += "; of one process each, so what processes of the same code differ by is not in the interval"
     factor = settings["factor"]
     word = SUPPORTED if mean.high < factor else CONTRADICTED if mean.low > factor else UNDECIDED
     return Answer(claim, word, because, findings)
@@ -259,14 +267,15 @@ def _porting(claim: Claim, runs: Sequence[RunFile]) -> Answer:
     works = [digest for digest, lines in by_case.items() if _portable(lines)]
     share = len(works) / len(by_case)
     ratios = [found for digest in works if (found := _portable_over_fastest(by_case[digest]))]
-    rows = tuple(line.row for lines in list(by_case.values())[:3] for line in lines[:1])
+    rows = tuple(line.row for lines in by_case.values() for line in lines if line.measurement.division == "portable")
     findings = [Finding(f"{percent(share)} of {len(by_case)} cases run right by portable code", share, rows=rows)]
     mean = geometric_mean(ratios) if ratios else None
     if mean:
         says = (
             f"portable code takes {number(mean.value)} times the fastest exact implementation's time ({interval(mean)})"
         )
-        findings.append(Finding(says, mean.value, mean.low, mean.high))
+        times = tuple(line.row for digest in works for line in by_case[digest] if line.counts)
+        findings.append(Finding(says, mean.value, mean.low, mean.high, times))
     if share < settings["fails"] or (mean and mean.low > settings["far"]):
         word = SUPPORTED
     else:

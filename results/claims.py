@@ -22,6 +22,8 @@ __all__ = ["Answer", "Claim", "Fact", "Finding", "answers", "claim_rows", "claim
 
 _FILE = Path(__file__).resolve().parent.parent / "seeds" / "claims.toml"
 WIDTH = 120
+MOST_ROWS = 6
+"""Rows of a finding that are printed."""
 
 
 class Fact(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -107,9 +109,9 @@ def _text(answer: Answer) -> str:
     lines += _wrapped("because", answer.because)
     for finding in answer.findings:
         lines += _wrapped("found", finding.says + (f" (source: {finding.source})" if finding.source else ""))
-        lines += [
-            f"      {row.run} line {row.line}: {row.case} {row.target} {row.implementation}" for row in finding.rows
-        ]
+        lines += [f"      {row}" for row in finding.rows[:MOST_ROWS]]
+        if len(finding.rows) > MOST_ROWS:
+            lines.append(f"      and {len(finding.rows) - MOST_ROWS} more rows, all in --json")
     for fact in claim.facts:
         lines += _wrapped("published", f"{fact.says} (source: {fact.source})")
     for text in answer.missing:

@@ -18,6 +18,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # targets' and the layers' tests took more than 249 s with spinning threads and 46 s with sleeping ones).
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
+# Tests start hundreds of processes: told to keep no bytecode, each would compile all our modules again (a quarter of a run
+# on the null target).
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 # Tests run side by side: the locks that keep two runs on one device apart lie in a folder of each of pytest's workers.
 if side := os.environ.get("PYTEST_XDIST_WORKER"):
     own = Path(tempfile.gettempdir()) / f"moemark-tests-{os.getuid()}-{side}"

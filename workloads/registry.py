@@ -14,7 +14,7 @@ from functools import cache
 from importlib.metadata import entry_points
 from typing import Any, Protocol
 
-from workloads.case import Case
+from workloads.case import Case, UserError
 from workloads.origins import origin_of
 
 __all__ = [
@@ -191,7 +191,11 @@ def _load_all() -> None:
         importlib.import_module(module)
     for group in ("moemark.workloads", "moemark.implementations"):
         for entry in entry_points(group=group):
-            entry.load()
+            try:
+                entry.load()
+            except Exception as error:  # whatever another package's module does
+                text = f"entry point {entry.name!r} of {group} cannot be loaded ({error})"
+                raise UserError(f"{text}: mend or uninstall its package") from error
 
 
 def workload_names() -> list[str]:

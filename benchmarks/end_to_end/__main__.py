@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import benchmarks.end_to_end as package
-from benchmarks.end_to_end.rows import dumped, projected, row, write_record
-from benchmarks.end_to_end.sizes import MODEL, SIZES, Size
+from benchmarks.end_to_end.rows import dumped, projected, projected_layer, row, write_record
+from benchmarks.end_to_end.sizes import MODEL, RANKS, SHARES, SIZES, Share, Size
+from benchmarks.ranked import is_rank, run_as_ranks
 
 SHAPES = [(2048, 2048, 2048), (4096, 4096, 4096)]
 BY = {"block": ("block",), "MoE layer and attention": ("moe-layer", "attention")}
@@ -20,18 +22,21 @@ ORT_SIZES = ("decode-1", "decode-16", "prefill-32", "prefill-256")
 def main() -> None:
     """Prints a row a size."""
     options = argparse.ArgumentParser(description=package.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--runtime", choices=("torch", "ort"), default="torch")
-    options.add_argument("--size", action="append", choices=list(SIZES))
+    options.add_argument("--runtime", choices=list(MEASURES), default="torch")
+    options.add_argument("--size", action="append", choices=[*SIZES, *SHARES])
     options.add_argument("--folder", type=Path, default=Path("runs/end_to_end"))
     options.add_argument("--collect", type=Path, metavar="FILE")
     chosen = options.parse_args()
     if chosen.collect:
         return _collect(chosen.folder, chosen.collect)
+    if chosen.runtime == "ranks" and not is_rank():
+        sys.exit(run_as_ranks("benchmarks.end_to_end", RANKS))
     chosen.folder.mkdir(parents=True, exist_ok=True)
-    usual = list(SIZES) if chosen.runtime == "torch" else list(ORT_SIZES)
+    sizes, usual, measure = MEASURES[chosen.runtime]
+    if unknown := [name for name in chosen.size or () if name not in sizes]:
+        options.error(f"--runtime {chosen.runtime} has no size {unknown[0]}: there are {', '.join(sizes)}")
     waiting = [name for name in chosen.size or usual if not (chosen.folder / f"{chosen.runtime}-{name}.json").exists()]
-    measure = _torch if chosen.runtime == "torch" else _ort
-    measure([SIZES[name] for name in waiting], chosen.folder)
+    measure([sizes[name] for name in waiting], chosen.folder)
 
 
 def _torch(sizes: Sequence[Size], folder: Path) -> None:
@@ -68,10 +73,43 @@ def _ort(sizes: Sequence[Size], folder: Path) -> None:
         _keep(folder / f"ort-{size.name}.json", [row(size, samples, experts, "block", (of_stack, of_stack), **what)])
 
 
+def _ranks(shares: Sequence[Share], folder: Path) -> None:
+    """Both ranks measure, the first one writes."""
+    from benchmarks.end_to_end.two_ranks import TARGET, TwoRanks
+
+    pair = TwoRanks()
+    about = pair.target.describe()
+    waiting = pair.ranks.first(shares)  # the first rank's files may come while the others look
+    for share in waiting:
+        samples, problems = pair.measure(share)
+        if pair.ranks.rank == 0:
+            parts = {name: (problem, samples.parts[name]) for name, problem in problems.items()}
+            run = write_record(folder / f"ranks-{share.name}.jsonl", TARGET, about, parts, [])
+            ns, experts = (
+                projected_layer(run, TARGET, share),
+                float((problems["moe-layer"].skew or {})["distinct_experts"]),
+            )
+            what = {"target": TARGET, "device": about["name"], "model": MODEL, "layers": 1, "dtype": "bf16"}
+            found = row(
+                share, samples, {"planted": experts, "met": experts}, "MoE layer and exchanges", (ns, ns), **what
+            )
+            _keep(folder / f"ranks-{share.name}.json", [found])
+    pair.close()
+
+
 def _of(target: str, ceiling: Any) -> Any:
     import msgspec
 
     return msgspec.structs.replace(ceiling, target=target)
+
+
+Measure = Callable[[Sequence[Any], Path], None]
+MEASURES: dict[str, tuple[Mapping[str, Any], Sequence[str], Measure]] = {
+    "torch": (SIZES, list(SIZES), _torch),
+    "ort": (SIZES, ORT_SIZES, _ort),
+    "ranks": (SHARES, list(SHARES), _ranks),
+}
+"""Runtime → its sizes, those that are measured unless asked otherwise, and how."""
 
 
 def _keep(path: Path, rows: Sequence[dict[str, Any]]) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from benchmarks.end_to_end.sizes import Size, layer_weights
-from benchmarks.end_to_end.turns import Samples, turns
+from benchmarks.end_to_end.turns import Samples, clocked, turns
 from harness.targets import TargetName, open_target
 from harness.targets.onnxruntime_ep import placeholder_values, placement_of, value_of
 from harness.targets.onnxruntime_prepared import OrtPrepared
@@ -60,7 +60,7 @@ class OrtStack:
             took = time.perf_counter_ns() - begin
             return {"layers": took, "whole": took}
 
-        samples = turns(whole, {"block": single.submit}, SLOTS)
+        samples = turns(whole, {"block": clocked(single.submit)}, SLOTS)
         last = len({*stack.fetch(stack.submit(0))["ids"].ravel().tolist()})
         planted = problem.skew or {}
         return samples, {"block": problem}, {"planted": float(planted["distinct_experts"]), "met": float(last)}

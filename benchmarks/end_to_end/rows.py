@@ -8,19 +8,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.end_to_end.sizes import MODEL, Size
+from benchmarks.end_to_end.sizes import MODEL, PORTABLE, RANKS, Share, Size
 from benchmarks.end_to_end.turns import Samples
 from harness.environment import environment, moemark_version
 from results.projection.whole import Ask, Projection, project
 from results.record import METHOD_VERSION, SCHEMA_VERSION, Ceiling, Check, Cost, End, Line, Measurement, Run, Skew
-from results.statistics import Estimate, estimate
+from results.statistics import estimate
 from results.store import Writer, read
 from workloads.problem import Problem
 
-__all__ = ["AROUND", "projected", "row", "write_record"]
+__all__ = ["dumped", "projected", "projected_layer", "row", "write_record"]
 
 AROUND = ("embedding", "final-norm", "head", "sampling")
 """Kinds of steps outside the layers."""
+ACROSS = ("dispatch", "experts")
+"""Kinds of steps that name the two measured terms of a layer across ranks."""
 _FIELDS = (
     "target",
     "device",
@@ -82,7 +84,7 @@ def _measurement(target: str, problem: Problem, samples: Sequence[tuple[int, int
         case_digest=problem.case.digest(1),
         input_digest=problem.input_digest,
         target=target,
-        implementation="sorted",
+        implementation=PORTABLE[problem.case.workload],
         division="portable",
         status="ok",
         samples_ns=[ns for _, ns in samples],
@@ -101,11 +103,24 @@ def projected(run: Any, target: str, size: Size, dtype: str) -> tuple[Projection
     return found, sum(term.each.ns * term.count for term in inside if term.each)
 
 
+def projected_layer(run: Any, target: str, share: Share) -> float:
+    """ns of one layer across ranks: of its compute and its exchanges, one after the other."""
+    found = project([run], target, Ask(MODEL, "decode", share.tokens, 1, RANKS, "bf16", share.routing))
+    inside = [term for term in found.terms if term.each and any(step.kind in ACROSS for step in term.steps)]
+    assert all(term.how == "measured" for term in inside) and len(inside) == 2, found.terms
+    return sum(term.each.ns for term in inside if term.each)
+
+
 def row(
-    size: Size, samples: Samples, experts: Mapping[str, float], by: str, times: tuple[float, float], **about: Any
+    size: Size | Share,
+    samples: Samples,
+    experts: Mapping[str, float],
+    by: str,
+    times: tuple[float, float],
+    **about: Any,
 ) -> dict[str, Any]:
     """One row of validation.json; `times` are those of the projection: of all, and of the layers."""
-    whole, layers = (_of(samples.whole[what]) for what in ("whole", "layers"))
+    whole, layers = (estimate(samples.whole[what], samples.places, 1) for what in ("whole", "layers"))
     values = {
         "phase": size.phase,
         "tokens": size.tokens,
@@ -123,10 +138,6 @@ def row(
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
     } | about
     return {name: values[name] for name in _FIELDS}
-
-
-def _of(samples: Sequence[int]) -> Estimate:
-    return estimate(samples, None, 1)
 
 
 def dumped(document: Any) -> str:

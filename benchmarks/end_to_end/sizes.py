@@ -12,9 +12,18 @@ from workloads.problem import Problem
 from workloads.registry import workload_of
 from workloads.weights import Pinned, Tiled, Weight
 
-__all__ = ["MODEL", "SIZES", "Size", "layer_weights"]
+__all__ = ["MODEL", "PORTABLE", "RANKS", "SHARES", "SIZES", "Share", "Size", "layer_weights"]
 
 MODEL = "olmoe-1b-7b"
+RANKS = 2
+PORTABLE = {
+    "block": "sorted",
+    "moe-layer": "sorted",
+    "attention": "plain",
+    "ep-moe-layer": "all-to-all",
+    "dispatch-combine": "all-to-all",
+}
+"""The implementation of each workload that is measured."""
 SHIFT = 262_139
 """How far apart in the weight block the matrices of neighbouring layers begin."""
 
@@ -54,6 +63,29 @@ SIZES = {
         Size("prefill-256", "prefill", 256),
         Size("prefill-512", "prefill", 512),
     )
+}
+
+
+@dataclass(frozen=True)
+class Share:
+    """One layer: so many tokens a rank, planted by a routing."""
+
+    tokens: int
+    routing: str
+    phase = "layer of 2 ranks"
+    context = 0
+
+    @property
+    def name(self) -> str:
+        return f"{self.routing}-{self.tokens}"
+
+    def case(self, workload: str) -> Case:
+        return Case.parse(f"{workload}/{MODEL}/ep{RANKS}/t{self.tokens}/bf16/{self.routing}/latency")
+
+
+SHARES = {
+    share.name: share
+    for share in (Share(16, "balanced"), Share(128, "balanced"), Share(512, "balanced"), Share(128, "zipf1.0"))
 }
 
 

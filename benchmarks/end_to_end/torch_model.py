@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
 import torch
 
-from benchmarks.end_to_end.sizes import MODEL, Size, layer_weights
-from benchmarks.end_to_end.turns import Samples, turns
+from benchmarks.end_to_end.sizes import MODEL, PORTABLE, Size, layer_weights
+from benchmarks.end_to_end.turns import Samples, clocked, turns
 from harness.targets import TargetName, open_target
 from harness.targets.torch_device import DTYPES, _Resident
 from workloads.block import RESIDUAL_BITS
@@ -22,7 +22,7 @@ from workloads.weights import Weight
 
 __all__ = ["DTYPE", "PARTS", "TorchModel"]
 
-DTYPE, IMPLEMENTATION = "bf16", "sorted"
+DTYPE = "bf16"
 PARTS = ("block", "moe-layer", "attention")
 
 
@@ -67,7 +67,10 @@ class TorchModel:
         def whole() -> Mapping[str, int]:
             return self._pass(size, ids, [layer["block"] for layer in layers])
 
-        calls = {part: lambda place, part=part: layers[place][part][0](0) for part in PARTS}
+        def single(part: str) -> Callable[[int], object]:
+            return lambda place: layers[place][part][0](0)
+
+        calls = {part: clocked(single(part)) for part in PARTS}
         samples = turns(whole, calls, len(layers))
         met = [len(layer["block"][0](1)["ids"].unique()) for layer in layers]
         planted = problems["block"].skew or {}
@@ -80,7 +83,7 @@ class TorchModel:
         for part, problem in problems.items():
             weights = self._weights(problems["block"] if part != "block" else problem, number)
             on = _Layer(problem, weights, number)
-            entry = next(one for one in implementations_of(part, "torch") if one.name in (IMPLEMENTATION, "plain"))
+            entry = next(one for one in implementations_of(part, "torch") if one.name == PORTABLE[part])
             found[part] = (entry.build(replace(problem, ring=problem.ring[:2]), on).call, on)
         return found
 

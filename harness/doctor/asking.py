@@ -1,7 +1,8 @@
 """Asks a process of its own, which may abort, hang or print what it likes: what it told before counts, and what it was at.
 
-A probe is a script that writes JSON lines to the file of its first argument: `{"asking": WHAT}` before each question that may
-end it, then the answer. What it is to leave out are its other arguments.
+A probe is a script that writes JSON lines to the file of its first argument: `{"asking": WHAT, "needed": BOOL}` before each
+question that may end it, then the answer. What it is to leave out are its other arguments. Without a needed answer there is
+nothing else to ask.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import json
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -58,12 +59,12 @@ class Told:
 def interrogate(python: str, probe: Path, folder: CodeFolder, first: Deadline, last: Deadline) -> Told:
     """Runs a probe until it comes to its end, each time without the questions that ended it before.
 
-    The first time has until `first`, all together have until `last`.
+    The first time has until `first`, but a needed answer and all together have until `last`.
     """
     told = Told()
     source, deadline = probe.read_text(encoding="utf-8"), first
     while True:
-        answers, how = _attempt([python, "-c", source], list(told.ended), folder, deadline)
+        answers, how = _attempt([python, "-c", source], list(told.ended), folder, deadline, last)
         asked = next((line["asking"] for line in reversed(answers) if "asking" in line), "start")
         told.answers = [line for line in answers if "asking" not in line]
         if how is None:
@@ -76,13 +77,20 @@ def interrogate(python: str, probe: Path, folder: CodeFolder, first: Deadline, l
 
 
 def _attempt(
-    command: Sequence[str], left_out: Sequence[str], folder: CodeFolder, deadline: Deadline
+    command: Sequence[str], left_out: Sequence[str], folder: CodeFolder, deadline: Deadline, last: Deadline
 ) -> tuple[list[dict[str, Any]], str | None]:
     """All whole lines that it told, and how it ended unless well."""
     answers = folder.output_file()
-    _, how = _run([*command, str(answers), *left_out], folder, deadline)
-    lines = answers.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]
-    return [json.loads(line) for line in lines], how
+
+    def told() -> list[dict[str, Any]]:
+        lines = answers.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]
+        return [json.loads(line) for line in lines]
+
+    def extended() -> Deadline:
+        return last if (lines := told()) and lines[-1].get("needed") else deadline
+
+    _, how = _run([*command, str(answers), *left_out], folder, deadline, extended)
+    return told(), how
 
 
 def output_of(command: Sequence[str], folder: CodeFolder, deadline: Deadline) -> str | None:
@@ -91,8 +99,10 @@ def output_of(command: Sequence[str], folder: CodeFolder, deadline: Deadline) ->
     return output.read_text(encoding="utf-8", errors="replace") if how is None else None
 
 
-def _run(command: Sequence[str], folder: CodeFolder, deadline: Deadline) -> tuple[Path, str | None]:
-    """Its output, and how it ended unless well."""
+def _run(
+    command: Sequence[str], folder: CodeFolder, deadline: Deadline, extended: Callable[[], Deadline] | None = None
+) -> tuple[Path, str | None]:
+    """Its output, and how it ended unless well. At the deadline it is asked whether there is a later one."""
     output, environment = folder.output_file(), worker_environment(folder.code, shared_host=False)
     try:
         with output.open("wb") as file:
@@ -100,7 +110,7 @@ def _run(command: Sequence[str], folder: CodeFolder, deadline: Deadline) -> tupl
     except OSError as error:
         return output, f"it does not start: {error.strerror}"
     try:
-        code = process.wait(deadline.left_s)
+        code = _ended_by(process, deadline, extended)
     except subprocess.TimeoutExpired:
         return output, deadline.missed
     finally:
@@ -108,6 +118,15 @@ def _run(command: Sequence[str], folder: CodeFolder, deadline: Deadline) -> tupl
         process.wait()
     words = last_line(output)
     return output, None if code == 0 else end_of(code) + (f": {words}" if words else "")
+
+
+def _ended_by(process: subprocess.Popen, deadline: Deadline, extended: Callable[[], Deadline] | None) -> int:
+    try:
+        return process.wait(deadline.left_s)
+    except subprocess.TimeoutExpired:
+        if extended is None:
+            raise
+        return process.wait(extended().left_s)
 
 
 def _start(command: Sequence[str], environment: Mapping[str, str], folder: CodeFolder, file: Any) -> subprocess.Popen:

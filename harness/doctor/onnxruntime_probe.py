@@ -15,9 +15,9 @@ def tell(**answer: Any) -> None:
     OUTPUT.flush()
 
 
-def asking(what: str) -> bool:
+def asking(what: str, needed: bool = False) -> bool:
     if what not in LEFT_OUT:
-        tell(asking=what)
+        tell(asking=what, needed=needed)
     return what not in LEFT_OUT
 
 
@@ -41,7 +41,7 @@ def main() -> None:
     if importlib.util.find_spec("onnxruntime") is None:
         tell(absent=True)
         return
-    if not asking("onnxruntime"):
+    if not asking("onnxruntime", needed=True):
         return
     import onnxruntime
 

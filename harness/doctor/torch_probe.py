@@ -16,9 +16,9 @@ def tell(**answer: Any) -> None:
     OUTPUT.flush()
 
 
-def asking(what: str) -> bool:
+def asking(what: str, needed: bool = False) -> bool:
     if what not in LEFT_OUT:
-        tell(asking=what)
+        tell(asking=what, needed=needed)
     return what not in LEFT_OUT
 
 
@@ -109,7 +109,7 @@ def main() -> None:
         return
     if not plugins or not asking("plugins"):
         os.environ["TORCH_DEVICE_BACKEND_AUTOLOAD"] = "0"
-        if not asking("torch"):
+        if not asking("torch", needed=True):
             return
     try:
         import torch

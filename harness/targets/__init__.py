@@ -68,12 +68,17 @@ class TargetName:
     @classmethod
     def parse(cls, text: str) -> TargetName:
         """Reads a target as typed. Raises ValueError with the form it wants."""
+        if not text.isprintable():
+            raise ValueError(f"target {text!r} has characters that no target has")
         name, _, interpreter = text.partition("@")
         body, _, query = name.partition("?")
         kind, colon, device = body.partition(":")
         if not kind or not colon or not device:
             raise ValueError(f"target {text!r} is not KIND:DEVICE, for instance torch:cpu or ort:cpu")
         options = tuple(parse_qsl(query, keep_blank_values=True))
+        names = [key for key, _ in options]
+        if twice := next((key for key in names if names.count(key) > 1), None):
+            raise ValueError(f"target {text!r} has the option {twice!r} twice: give it once")
         return cls(kind, device, options, interpreter or None)
 
     @property

@@ -62,13 +62,15 @@ class OnnxRuntimeTarget:
         folder = options.pop("cache", None)
         self._provider = find_provider(self._kind, index, options, self._threads)
         self._on_cpu = self._provider.on_cpu and not self._provider.devices
+        if self._on_cpu and index:
+            raise CannotRun(f"there is one cpu device: write ort:cpu instead of ort:{name.device}")
         if self._on_cpu and options:  # the CPU provider takes any option and heeds none
             known = ", ".join(OWN_OPTIONS)
             raise CannotRun(f"ort:cpu has no option {sorted(options)[0]!r}: there are {known}")
         self._cache = Cache.of(self._provider, folder)
         if self._spinning:
             _share_pool(self._threads)
-        _create_or_refuse(self, self._kind)
+        _create_or_refuse(self, self._kind, sorted(options))
         features = frozenset({"host"} if self._provider.host_device else ())
         self.facts = TargetFacts("onnxruntime", self._kind, self._on_cpu, features)
 
@@ -241,8 +243,11 @@ def _share_pool(threads: int) -> None:
     ort.set_global_thread_pool_sizes(threads, 1)
 
 
-def _create_or_refuse(target: OnnxRuntimeTarget, kind: str) -> None:
-    """A session of one MatMul: the list of providers is a compile-time list, so only trying tells."""
+def _create_or_refuse(target: OnnxRuntimeTarget, kind: str, asked: list[str]) -> None:
+    """A session of one MatMul: the list of providers is a compile-time list, so only trying tells.
+
+    `asked` names the provider's own options that were typed: where its library loads, they come first as the cause.
+    """
     graph = Graph("fp32")
     x = graph.input("x", (2, 16), "fp32")
     graph.output(graph.matmul(x, graph.weight("w", (16, 16)), 1.0), "y", (2, 16), "fp32")
@@ -252,9 +257,13 @@ def _create_or_refuse(target: OnnxRuntimeTarget, kind: str) -> None:
         )
         session.run(None, {"x": np.ones((2, 16), np.float32)})
     except Unsupported as error:
-        reason = missing_library(kind) or error
+        missing = missing_library(kind)
+        if asked and not missing:
+            mend = f"try without {', '.join(asked)}: what is not ours goes to the provider as it is"
+        else:
+            mend = mend_of("ort", kind)
         raise CannotRun(
-            f"the {kind!r} provider of onnxruntime {ort.__version__} does not run here ({reason}): {mend_of('ort', kind)}"
+            f"the {kind!r} provider of onnxruntime {ort.__version__} does not run here ({missing or error}): {mend}"
         ) from error
 
 

@@ -17,7 +17,9 @@ from results.projection.curves import ExpertCurve
 from results.projection.links import Link
 from results.projection.terms import Pass, Term, around_experts, expert_curve
 from results.projection.times import Found, Times
-from results.projection.whole import Ask, chosen
+from results.projection.validation import observed
+from results.projection.whole import Ask, chosen, disturbed
+from results.published.shares import cluster_shares, clusters_text
 from results.scaling import Fabric, Layer, Point, Spread, simulate
 from results.store import RunFile
 from results.tables import Column, Section, Table
@@ -25,7 +27,7 @@ from workloads.case import UserError
 from workloads.formats import value_bytes
 from workloads.models import model
 
-__all__ = ["ClusterAsk", "Scaled", "scale", "scale_rows", "scale_table"]
+__all__ = ["ClusterAsk", "Scaled", "check_table", "scale", "scale_rows", "scale_table"]
 
 MOST_DEVICES = 1024
 LABEL = "A MODEL of groups, not a measurement"
@@ -94,7 +96,9 @@ def scale(runs: Sequence[RunFile], target: str, ask: Ask, groups: ClusterAsk) ->
         simulate(about, tokens, count, routing, fabric, layer, groups.draws, groups.seed) for count in groups.devices
     )
     rows = tuple(one.row for one in found)
-    return Scaled(target, times.device, work, fabric, points, own, curve, rows, (*notes, *_beyond(curve, work, groups)))
+    experts = Term(steps=(), count=about.moe_layers, how="interpolated", rows=rows)
+    notes += [*_beyond(curve, work, groups), *disturbed(times, (*own, experts))]
+    return Scaled(target, times.device, work, fabric, points, own, curve, rows, tuple(notes))
 
 
 def _measured(times: Times, work: Pass) -> list[Found]:
@@ -143,6 +147,7 @@ def scale_table(found: Scaled) -> Table:
     missing = [step.name for term in found.own if term.how == "missing" for step in term.steps]
     if missing:
         notes.mark(f"missing, so that rates are at most these: {', '.join(missing)}")
+    notes.mark(f"{observed().seen}; no range here has it in")
     error = found.curve.each.error
     notes.mark(
         "expert times from " + "; ".join(map(str, found.rows[:4]))
@@ -157,7 +162,7 @@ def scale_table(found: Scaled) -> Table:
         "dispatch",
         "combine",
         "layer, no overlap",
-        "perfect",
+        "layer, perfect overlap",
         "tokens/s a device",
         "of ideal",
     )
@@ -190,6 +195,15 @@ def _span(one: Spread) -> str:
     return f"{time_text(one.mean)} ({time_text(one.low)} .. {time_text(one.high)})"
 
 
+def check_table() -> Table:
+    """The same model fed with datasheets against published clusters."""
+    rows = tuple((one.id, one.published, one.bound, percent(one.share)) for one in cluster_shares())
+    heads = (Column("published as", right=False), *map(Column, ("published", "model", "share")))
+    title = f"Check of the model: {clusters_text()}; tokens/s a device"
+    why = "why each is below the model: python -m benchmarks.published_check, and results/published/shares.json"
+    return Table(title, heads, (Section("", rows),), (why,))
+
+
 def scale_rows(found: Sequence[Scaled]) -> list[dict[str, Any]]:
     """Every point as a plain dict, labelled as a model."""
     return [
@@ -207,6 +221,8 @@ def scale_rows(found: Sequence[Scaled]) -> list[dict[str, Any]]:
             "tokens_per_s_none": one.rate(point.none.mean),
             "tokens_per_s_perfect": one.rate(point.perfect.mean),
             "rows": [asdict(row) for row in one.rows],
+            "notes": list(one.notes),
+            "check": clusters_text(),
         }
         for one in found
         for point in one.points

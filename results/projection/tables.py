@@ -10,12 +10,14 @@ from results.figures import number, percent, plain_rate, time_text
 from results.notes import Notes
 from results.projection.terms import Term
 from results.projection.whole import OVERLAPS, Break, Projection
+from results.published.shares import clusters_text
 from results.statistics import Estimate
 from results.tables import Column, Section, Table
 
 __all__ = ["breaks_table", "figures_table", "projection_rows", "steps_table", "title_of"]
 
 _TIME = {"decode": "TPOT", "prefill": "TTFT"}
+_TOKENS = {"decode": "output", "prefill": "input"}
 
 
 def title_of(one: Projection) -> str:
@@ -39,14 +41,14 @@ def figures_table(one: Projection) -> Table:
     heads = [f"{way} overlap" for way in ways] if len(ways) > 1 else ["projected"]
     notes = Notes()
     least, most = ("≥ ", "≤ ") if one.at_least else ("", "")
+    about = " ".join(map(notes.mark, (*one.warnings, *_bounds(one), one.erred.text, clusters_text())))
+    whose = _TOKENS[one.work.phase]
     rows = [
-        (_TIME[one.work.phase], [least + _span(one.time(way), time_text) for way in ways]),
-        ("tokens/s a device", [most + _rate(one.tokens_per_s(way)) for way in ways]),
-        (f"$/Mtok {_priced(one, notes)}", [_dollars(one, way, least) for way in ways]),
-        (f"J/token {_powered(one, notes)}", [_joules(one, way, least) for way in ways]),
+        (f"{_TIME[one.work.phase]} {about}", [least + _span(one.time(way), time_text) for way in ways]),
+        (f"{whose} tokens/s a device", [most + _rate(one.tokens_per_s(way)) for way in ways]),
+        (f"$/Mtok of {whose} {_priced(one, notes)}", [_dollars(one, way, least) for way in ways]),
+        (f"J/{whose} token {_powered(one, notes)}", [_joules(one, way, least) for way in ways]),
     ]
-    for text in (*one.warnings, *_bounds(one), one.erred.text):
-        notes.mark(text)
     columns = (Column("", right=False), *(Column(head) for head in heads))
     cells = tuple((name, *values) for name, values in rows)
     return Table(title_of(one), columns, (Section("", cells),), notes.texts)
@@ -78,7 +80,8 @@ def breaks_table(found: Sequence[Break]) -> Table:
     """The price of one target over another's at which their tokens cost the same."""
     notes = Notes()
     rows = tuple(_break_row(one, notes) for one in found)
-    columns = (Column("target", right=False), Column("against", right=False), Column("break-even price ratio"))
+    names = ("break-even price ratio", "$/hour")
+    columns = (Column("target", right=False), Column("against", right=False), *map(Column, names))
     title = "At which price, over the other's, do tokens cost the same? Below it the target is the cheaper one"
     return Table(title, columns, (Section("", rows),), notes.texts)
 
@@ -126,7 +129,8 @@ def _joules(one: Projection, way: str, least: str) -> str:
 def _bounds(one: Projection) -> list[str]:
     missing, modelled = one.missing, [t.steps[0].name for t in one.terms if t.how == "modelled" and t.at_least]
     found = [f"missing, so times are at least and rates at most these: {', '.join(missing)}"] if missing else []
-    return found + ([f"lower bounds: {', '.join(modelled)}"] if modelled else [])
+    found += [f"lower bounds: {', '.join(modelled)}"] if modelled else []
+    return found + (["in brackets the interval of the bound, not of the truth beyond it"] if found else [])
 
 
 def _from(term: Term) -> str:
@@ -139,14 +143,18 @@ def _cells(term: Term, total: float) -> tuple[str, str, str]:
         return "", "", ""
     sign = "≥ " if term.at_least else ""
     share = percent(term.each.ns * term.count / total)
-    return sign + time_text(term.each.ns), percent(term.each.precision), share
+    is_exact_bound = term.how == "modelled" and term.each.low_ns == term.each.high_ns
+    return sign + time_text(term.each.ns), "" if is_exact_bound else percent(term.each.precision), share
 
 
-def _break_row(one: Break, notes: Notes) -> tuple[str, str, str]:
+def _break_row(one: Break, notes: Notes) -> tuple[str, ...]:
     mark = f" {notes.mark(one.reason)}" if one.reason else ""
-    if one.ratio is None:
-        return one.target, one.against, "-" + mark
-    return one.target, one.against, " .. ".join(dict.fromkeys(number(value) for value in sorted(one.ratio))) + mark
+    ratio, dollars = (_ends(found) for found in (one.ratio, one.dollars))
+    return one.target, one.against, ratio + mark, dollars
+
+
+def _ends(found: tuple[float, float] | None) -> str:
+    return " .. ".join(dict.fromkeys(number(value) for value in sorted(found))) if found else "-"
 
 
 def _row(one: Projection) -> dict[str, Any]:

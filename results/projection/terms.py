@@ -113,7 +113,12 @@ class _Terms:
     def all(self) -> list[Term]:
         blocks = list(self._blocks())
         done = {step for term in blocks for step in term.steps}
-        return [*blocks, *self._each([step for step in self._steps if step not in done])]
+        terms = [*blocks, *self._each([step for step in self._steps if step not in done])]
+        return sorted(terms, key=lambda term: min(map(self._place, term.steps)))
+
+    def _place(self, step: Step) -> int:
+        """Where a step stands in a pass; the host gap is outside of all."""
+        return self._steps.index(step) if step in self._steps else len(self._steps)
 
     def around(self) -> list[Term]:
         inside = (*IN_LAYER, "dispatch", "combine")
@@ -159,7 +164,8 @@ class _Terms:
             assert one is not None
             own = [step for step in self._steps if step.kind in IN_BLOCK and step.mixer == number]
             layers = about.attention[number].layers
-            yield Term((*own, *(shared if number == 0 else ())), layers, "measured", one.time, rows=(one.row,))
+            steps = sorted((*own, *(shared if number == 0 else ())), key=self._place)
+            yield Term(tuple(steps), layers, "measured", one.time, rows=(one.row,))
 
     def _exact(self, workload: str, variants: tuple[str, ...] | None) -> Found | None:
         return None if variants is None else self._times.exact(self._case(workload, variants))
@@ -204,10 +210,8 @@ class _Terms:
         case = self._case(step.kind)
         if exact := self._times.exact(case):
             return Term((step,), step.count, "measured", exact.time, rows=(exact.row,))
-        if step.kind == "experts":
-            term = self._interpolated((step,), self._times.alike(case))
-            return term or self._missing((step,), self._case("moe-layer"))
-        return self._missing((step,), case)
+        term = self._interpolated((step,), self._times.alike(case)) if step.kind == "experts" else None
+        return term or self._missing((step,), self._case("moe-layer"))
 
     def _interpolated(self, steps: tuple[Step, ...], alike: Sequence[Found]) -> Term | None:
         """By assignments and distinct experts of each layer's own draw, on the rank that is loaded most."""

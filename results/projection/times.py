@@ -103,6 +103,10 @@ class Times:
         """All that is known of a model."""
         return [found for case, found in self._cases.items() if case.model == name]
 
+    def warnings(self, row: Row) -> list[str]:
+        """Those of the measurement in a row."""
+        return next((found.measurement.warnings for found in self._cases.values() if found.row == row), [])
+
     def at_ceiling(self, flops: float, bytes_: float, dtype: str) -> float | None:
         """ns that the device's measured ceilings allow; None where one is missing."""
         for run in self.runs:

@@ -27,15 +27,18 @@ class Observed:
     where: str = ""
 
     @property
-    def text(self) -> str:
+    def seen(self) -> str:
         """For a reader."""
         if not self.errors:
-            return (
-                "projections were never compared with a whole model: their error is not known and not in the intervals"
-            )
+            return "projections were never compared with a whole model: their error is not known"
         low, high = 100 * min(self.errors), 100 * max(self.errors)
-        off = f"projections of {len(self.errors)} whole passes were off by {low:+.0f} % to {high:+.0f} %"
-        return f"{off} ({self.where}); it is in the intervals"
+        off = f"projections of {len(self.errors)} passes and layers were off by {low:+.0f} % to {high:+.0f} %"
+        return f"{off} ({self.where})"
+
+    @property
+    def text(self) -> str:
+        """The same beside intervals that were widened by it."""
+        return f"{self.seen}; it is in the intervals" if self.errors else f"{self.seen} and not in the intervals"
 
     def widened(self, time: Estimate) -> Estimate:
         """The interval of the true time if the projection errs as it was seen to."""

@@ -35,12 +35,15 @@ __all__ = [
     "Projection",
     "break_even",
     "chosen",
+    "disturbed",
     "measured_targets",
     "project",
     "projections",
 ]
 
 OVERLAPS = ("none", "perfect")
+DISTURBED = ("contended", "throttled", "drift")
+"""Warnings of a measurement whose device was not left alone, or not steady."""
 
 
 @dataclass(frozen=True)
@@ -168,6 +171,7 @@ def project(runs: Sequence[RunFile], target: str, ask: Ask) -> Projection:
     dtype, routing = chosen(times, ask)
     tokens = ask.batch if ask.phase == "decode" else ask.context
     work = Pass(about, ask.phase, tokens, ask.context if ask.phase == "decode" else 0, ask.ep, dtype, routing)
+    terms = tuple(terms_of(times, work))
     return Projection(
         target=target,
         device=times.device,
@@ -175,11 +179,11 @@ def project(runs: Sequence[RunFile], target: str, ask: Ask) -> Projection:
         work=work,
         batch=ask.batch,
         scenario=times.scenario,
-        terms=tuple(terms_of(times, work)),
+        terms=terms,
         erred=observed(),
         price=_price(times, ask),
         watts=times.watts(ask.model),
-        warnings=_warnings(times, work),
+        warnings=(*_too_large(times, work), *disturbed(times, terms)),
     )
 
 
@@ -207,7 +211,18 @@ def _price(times: Times, ask: Ask) -> Price | None:
     return Price(found[0].low, found[0].high, f"{found[0].kind}, {found[0].date}: {found[0].source}") if found else None
 
 
-def _warnings(times: Times, work: Pass) -> tuple[str, ...]:
+def disturbed(times: Times, terms: Sequence[Term]) -> tuple[str, ...]:
+    """That rows which times come from were disturbed, and by what."""
+    rows = list(dict.fromkeys(row for term in terms for row in term.rows))
+    seen = {row: [word for word in times.warnings(row) if word in DISTURBED] for row in rows}
+    bad = [row for row in rows if seen[row]]
+    if not bad:
+        return ()
+    words = ", ".join(dict.fromkeys(word for row in bad for word in seen[row]))
+    return (f"{len(bad)} of the {len(rows)} rows that times come from were disturbed ({words}): measure them again",)
+
+
+def _too_large(times: Times, work: Pass) -> tuple[str, ...]:
     """Whether a device holds its weights at all."""
     memory = times.sheet.memory_gib if times.sheet else None
     needed = _weights(work) / 2**30
@@ -238,6 +253,8 @@ class Break:
     ratio: tuple[float, float] | None
     """Price of the one over that of the other, without and with overlap; None where it is not known."""
     reason: str | None = None
+    dollars: tuple[float, float] | None = None
+    """The same as the one's $/hour, least and most, at the other's price; None where that has none."""
 
 
 def break_even(found: Sequence[Projection]) -> list[Break]:
@@ -253,4 +270,6 @@ def _break(one: Projection, other: Projection) -> Break:
         return Break(*names, None, f"a bound on one side only, by {differ}: two bounds have no ratio")
     ratio = tuple(one.tokens_per_s(way)[0] / other.tokens_per_s(way)[0] for way in OVERLAPS)
     reason = f"of what is known: both lack a true time of {', '.join(sorted(lacks[0]))}" if lacks[0] else None
-    return Break(*names, (ratio[0], ratio[1]), reason)
+    price = other.price
+    dollars = (min(ratio) * price.low, max(ratio) * price.high) if price else None
+    return Break(*names, (ratio[0], ratio[1]), reason, dollars)

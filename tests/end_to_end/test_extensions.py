@@ -18,6 +18,7 @@ CASES = (
     "moe-layer/example-moe/ep1/t4/fp32/balanced/latency",
     "rms-norm/example-moe/ep1/t4/fp32/none/latency",
 )
+OURS = "router/olmoe-1b-7b/ep1/t4/fp32/balanced/latency"
 ENTRIES = {
     "targets": ("kind", {"single"}),
     "workloads": ("workload", {"rms-norm"}),
@@ -87,6 +88,22 @@ def test_it_runs_and_the_record_and_the_report_say_whose_it_is(python: Path, fol
     for what in (*ours, "target single"):
         assert f"{what}: from {PACKAGE}" in shown
         assert f"{what}: from {PACKAGE}" in page
+
+
+@pytest.mark.parametrize("group", ["workloads", "implementations"])
+@pytest.mark.parametrize("words", [("list", "implementations"), ("run", OURS, "--target", "torch:cpu")])
+def test_a_package_whose_module_breaks_is_named_in_one_line(group: str, words: tuple[str, ...], tmp_path: Path) -> None:
+    about = tmp_path / "broken-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text(f"[moemark.{group}]\ntheirs = not_there\n")
+    paths = os.pathsep.join((str(ROOT), str(tmp_path)))
+    done = subprocess.run(
+        [sys.executable, "-m", "harness", *words],
+        cwd=tmp_path, env=os.environ | {"PYTHONPATH": paths}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1), done.stderr
+    assert f"entry point 'theirs' of moemark.{group} cannot be loaded" in done.stderr
 
 
 def test_the_example_takes_no_more_than_60_lines_of_python() -> None:

@@ -13,7 +13,7 @@ CASES = (drill(2), drill(8))
 
 @pytest.fixture(scope="module")
 def runs(shared_stage: Stage) -> Stage:
-    """Recorded: two of equal code on machines that differ, a slower build, a broken one, and one of a single process."""
+    """Recorded: two of equal code on machines that differ, a slower build; alone a broken and a right one."""
     conditions = {
         "base": {},
         "equal": {"NULL_MACHINE": "1.2"},
@@ -22,7 +22,7 @@ def runs(shared_stage: Stage) -> Stage:
         "alone": {},
     }
     for name, variables in conditions.items():
-        several = ("--processes", "1") if name == "alone" else ("--processes", "5", "--budget", "300ms")
+        several = ("--processes", "1") if name in ("broken", "alone") else ("--processes", "5", "--budget", "300ms")
         words = ("run", *CASES, "--target", "null:a?canary_ns=100000&wander=0.1", *several, "-o", f"{name}.jsonl")
         done = shared_stage.play(*words, **variables)
         assert done.returncode == int(name == "broken"), done.stderr

@@ -2,34 +2,32 @@
 
 from __future__ import annotations
 
-import os
 import random
-import signal
 import subprocess
 import time
-from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
-import pytest
 from playing import Stage, drill, end_of, wait_until
 
+from results.record import Measurement
 from results.store import read
 
-CASES = [drill(n) for n in range(1, 7)]
+CASES = [drill(n) for n in range(1, 8)]
 RUN = (*CASES, "--target", "null:a?real=1&call_ns=300000", "--budget", "50ms", "-o", "run.jsonl")
-KILLS_EACH = 16
-LONGEST_S = 1.2
-"""A whole run takes about this long: the moments fall before, between and within measurements."""
+MOMENTS = [(0, 0.0), (0, 0.1), (0, 0.3), (0, 0.5), (1, 0.0), (1, 0.02), (1, 0.05), (1, 0.08)]
+"""So many measurements are waited for once a worker is there, then up to so many seconds more: the moments fall before the
+record is there, while a worker opens, between measurements and within them (each takes about 0.1 s)."""
 
 
-def worker_of(conductor: int) -> int | None:
-    """The worker's process id, once there is one."""
+def worker_of(conductor: int) -> psutil.Process | None:
+    """The worker, once there is one."""
     try:
         children = psutil.Process(conductor).children()
     except psutil.NoSuchProcess:
         return None
-    return next((child.pid for child in children if "harness.worker" in " ".join(_command(child))), None)
+    return next((child for child in children if "harness.worker" in " ".join(_command(child))), None)
 
 
 def _command(process: psutil.Process) -> list[str]:
@@ -37,16 +35,6 @@ def _command(process: psutil.Process) -> list[str]:
         return process.cmdline()
     except psutil.Error:
         return []
-
-
-def kill_conductor(process: subprocess.Popen[str]) -> None:
-    process.kill()
-
-
-def kill_worker(process: subprocess.Popen[str]) -> None:
-    worker = worker_of(process.pid)
-    if worker is not None:
-        os.kill(worker, signal.SIGKILL)
 
 
 def intact(record: Path) -> int:
@@ -57,41 +45,74 @@ def intact(record: Path) -> int:
     return sum(b'"kind":"measurement"' in line and line.endswith(b"\n") for line in lines)
 
 
-def finish(stage: Stage) -> None:
-    """Resumes until the run is complete."""
-    words = ("run", *RUN) if not stage.record.exists() else ("run", *RUN, "--resume")
-    done = stage.play(*words)
-    assert done.returncode in (0, 1), done.stderr
+def begun(stage: Stage) -> subprocess.Popen[str]:
+    """The run, from the start or from where it was killed."""
+    return stage.begin("run", *RUN, *(["--resume"] if stage.record.exists() else []))
 
 
-@pytest.mark.parametrize("victim", [kill_conductor, kill_worker])
-def test_a_kill_loses_at_most_the_case_under_way(stage: Stage, victim: Callable[[subprocess.Popen[str]], None]) -> None:
-    moments = random.Random(victim.__name__)
-    struck = 0
-    for _ in range(KILLS_EACH):
-        stage.record.unlink(missing_ok=True)
-        process = stage.begin("run", *RUN)
-        wait_until(lambda process=process: worker_of(process.pid) is not None or process.poll() is not None)
-        time.sleep(moments.uniform(0.0, LONGEST_S))
-        struck += process.poll() is None
+def at_the_moment(stage: Stage, process: subprocess.Popen[str], more: int, after_s: float) -> psutil.Process | None:
+    """Waits for a worker, `more` measurements and that long; the worker, None where the run has ended."""
+    known = intact(stage.record)
+
+    def ready() -> bool:
+        return worker_of(process.pid) is not None and intact(stage.record) >= known + more
+
+    wait_until(lambda: ready() or process.poll() is not None)
+    time.sleep(after_s)
+    return worker_of(process.pid)
+
+
+def spoilt_of(stage: Stage) -> list[Measurement]:
+    """What is not ok in a record that has every case once; each is the case of a killed worker."""
+    whole = read(stage.record)
+    assert whole.complete
+    assert [line.case for line in whole.measurements] == CASES
+    spoilt = [line for line in whole.measurements if line.status != "ok"]
+    assert all((line.status, "SIGKILL" in (line.reason or "")) == ("crashed", True) for line in spoilt)
+    return spoilt
+
+
+def test_a_kill_of_the_conductor_loses_at_most_the_case_under_way(stage: Stage) -> None:
+    moments, struck = random.Random("conductor"), 0
+    for more, longest_s in MOMENTS:
+        process = begun(stage)
+        struck += at_the_moment(stage, process, more, moments.uniform(0.0, longest_s)) is not None
         before = intact(stage.record)
-        victim(process)
+        process.kill()
         end_of(process)
         assert intact(stage.record) >= before
-        finish(stage)
-        whole = read(stage.record)
-        assert whole.complete
-        assert [line.case for line in whole.measurements] == CASES
-        spoilt = [line for line in whole.measurements if line.status != "ok"]
-        assert len(spoilt) <= 1
-        assert all((line.status, "SIGKILL" in (line.reason or "")) == ("crashed", True) for line in spoilt)
-    assert struck >= KILLS_EACH // 2
+    end_of(begun(stage))
+    assert spoilt_of(stage) == []
+    assert struck >= len(MOMENTS) // 2
+
+
+def test_a_kill_of_the_worker_loses_at_most_the_case_under_way(stage: Stage) -> None:
+    moments, struck, process = random.Random("worker"), 0, begun(stage)
+    for more, longest_s in MOMENTS:
+        if process.poll() is not None:  # a worker that dies while it opens ends the run
+            end_of(process)
+            process = begun(stage)
+        worker = at_the_moment(stage, process, more, moments.uniform(0.0, longest_s))
+        if worker is None:
+            continue
+        before = intact(stage.record)
+        with suppress(psutil.NoSuchProcess):
+            worker.kill()
+        wait_until(lambda worker=worker: not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE)
+        assert intact(stage.record) >= before
+        struck += 1
+    end_of(process)
+    if not read(stage.record).complete:
+        end_of(begun(stage))
+    assert len(spoilt_of(stage)) <= struck
+    assert struck >= len(MOMENTS) // 2
 
 
 def test_a_worker_dies_with_its_conductor(stage: Stage) -> None:
     process = stage.begin("run", drill(2), "--target", "null:a?fault=hang-holding-the-lock", "-o", "run.jsonl")
     wait_until(lambda: worker_of(process.pid) is not None and stage.record.exists())
-    worker = psutil.Process(worker_of(process.pid))
+    worker = worker_of(process.pid)
+    assert worker is not None
     process.kill()
     end_of(process)
     wait_until(lambda: not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE)

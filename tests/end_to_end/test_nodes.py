@@ -54,7 +54,7 @@ def nodes(hosts: list[str], tmp_path: Path) -> Iterator[tuple[Stage, list[subpro
     for number, host in enumerate(hosts):
         torchrun = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1"]
         where = ["--node-rank", str(number), "--master-addr", "10.99.0.1", "--master-port", "29510"]
-        words = ["-m", "harness", "run", *CASES, *RUN, "--budget", "2s", "--precision", "0.01%"]
+        words = ["-m", "harness", "run", *CASES, *RUN, "--budget", "1s", "--precision", "0.01%"]
         variables = {"MOEMARK_HOST": host, "GLOO_SOCKET_IFNAME": f"mm{os.getpid() % 10_000}e{number + 1}"}
         begun.append(
             subprocess.Popen(

@@ -8,6 +8,8 @@ from playing import Stage, drill
 MISTAKES = {
     "unknown kind of target": (["run", drill(2), "--target", "nul:a"], "there are"),
     "malformed target": (["run", drill(2), "--target", "null"], "KIND:DEVICE"),
+    "option given twice": (["run", drill(2), "--target", "null:a?x=1&x=2"], "give it once"),
+    "target with an escape": (["run", drill(2), "--target", "null:a\x1b[31m"], "\\x1b[31m"),
     "target asked for twice": (["run", drill(2), "--target", "null:a", "--target", "null:a@python3"], "two runs"),
     "target that cannot run": (["run", drill(2), "--target", "null:a?fault=cannot-run"], "install it"),
     "runtime that does not import": (["run", drill(2), "--target", "null:a?fault=broken-import"], "libnull.so.1"),

@@ -78,6 +78,12 @@ def test_a_runtime_that_hangs_on_import_is_left_with_its_children(modules) -> No
     assert "killed by SIGABRT" in rows["ort:cpu"]["reason"]
 
 
+def test_a_runtime_that_is_slow_to_import_has_the_time_of_questions_that_nobody_can_ask_without_it(modules) -> None:
+    slow = "import time\ntime.sleep(8)\n" + PRINTS  # beyond a third of the wait, within two
+    rows = found(devices("--json", "--wait", "18s", path=modules(torch=slow, onnxruntime=ABORTS)))
+    assert rows["torch:paper"]["candidate"]
+
+
 def test_what_libraries_print_is_no_answer_and_devices_nobody_knows_are_reported(modules) -> None:
     rows = found(devices("--json", "--wait", "60s", path=modules(torch=PRINTS, onnxruntime=ORT)))
     paper = rows["torch:paper"]

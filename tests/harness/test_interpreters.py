@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from environments import environment, measured_in, refused, wanted
 
-from results.store import RunFile, read
+from results.store import read
 
 ROOT = Path(__file__).resolve().parents[2]
 NAME = ".venv-ov"
@@ -23,29 +23,25 @@ def openvino() -> Path:
     return environment(NAME, "onnxruntime-openvino==1.24.1", "numpy")
 
 
-def run(record: Path, *targets: str) -> RunFile:
-    named = [word for target in targets for word in ("--target", target)]
-    words = ["run", *CASES, *named, "--budget", "50ms", "-o", str(record)]
-    done = subprocess.run([sys.executable, "-m", "harness", *words], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode in (0, 1), done.stderr
-    return read(record)
-
-
 def test_another_runtime_does_the_same_work_rightly(openvino: Path, tmp_path: Path) -> None:
-    here = run(tmp_path / "here.jsonl", "ort:cpu")
-    there = run(tmp_path / "there.jsonl", *(f"ort:{provider}@{openvino}" for provider in ("cpu", "openvino")))
-    ours = {line.case: line for line in here.measurements}
-    assert {(line.case, line.target) for line in there.measurements} == {
-        (case, target) for case in ours for target in ("ort:cpu", "ort:openvino")
-    }
-    for other in there.measurements:
+    words = ("run", *CASES, "--target", f"ort:openvino@{openvino}", "--budget", "50ms", "-o", str(tmp_path / "x.jsonl"))
+    done = subprocess.run([sys.executable, "-m", "harness", *words], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    there = read(tmp_path / "x.jsonl")
+    work = [("ort:cpu", case, way) for case, way in zip(CASES, ("plain", "sorted"), strict=True)]
+    ours = {line.case: line for line in measured_in(Path(sys.prefix), *work)}
+    others = [*there.measurements, *measured_in(openvino, *work)]
+    assert [line.case for line in others] == [*CASES, *CASES]
+    for other in others:
         one = ours[other.case]
         assert other.status == "ok", other.reason
         assert (one.case_digest, one.input_digest) == (other.case_digest, other.input_digest)
         assert other.placement is not None
         assert other.placement.nodes == other.placement.nodes_on_target
-    assert {told["runtime_version"] for told in there.run.environment["targets"].values()} == {"1.24.1"}
-    assert str(openvino) not in (tmp_path / "there.jsonl").read_text()
+    assert {name: told["runtime_version"] for name, told in there.run.environment["targets"].items()} == {
+        "ort:openvino": "1.24.1"
+    }
+    assert str(openvino) not in (tmp_path / "x.jsonl").read_text()
 
 
 def test_compiled_graphs_are_kept_where_asked_and_found_by_the_next_run(openvino: Path, tmp_path: Path) -> None:
@@ -65,6 +61,14 @@ def test_a_provider_that_keeps_no_compiled_graphs_says_so(openvino: Path, tmp_pa
     done = refused(openvino, f"ort:cpu?cache={tmp_path}", tmp_path / "x.jsonl")
     assert (done.returncode, (tmp_path / "x.jsonl").exists()) == (2, False)
     assert "ort:cpu keeps no compiled graphs" in done.stderr
+
+
+@pytest.mark.parametrize("option", ["nonsense=1", "precision=bogus"])
+def test_an_option_that_the_provider_refuses_is_named_as_the_cause(openvino: Path, option: str, tmp_path: Path) -> None:
+    done = refused(openvino, f"ort:openvino?{option}", tmp_path / "x.jsonl")
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    assert f"try without {option.partition('=')[0]}: what is not ours goes to the provider" in done.stderr
+    assert "pip install" not in done.stderr
 
 
 def test_an_environment_that_lacks_a_package_is_refused_with_what_to_install(tmp_path: Path) -> None:

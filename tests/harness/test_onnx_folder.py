@@ -177,6 +177,8 @@ def test_a_folder_is_replaced_only_by_force_and_only_one_of_ours(tmp_path: Path)
     other = tmp_path / "other"
     other.mkdir()
     (other / "precious").write_text("kept")
+    with pytest.raises(UserError, match="is a file"):
+        taken(LAYER, other / "precious" / "below")
     with pytest.raises(UserError, match="was not written by"):
         taken(LAYER, other, force=True)
     assert (other / "precious").read_text() == "kept"

@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 
 from harness.measuring import Bench, Request, measure
+from harness.sampling import FLOOR_WINDOWS
 from harness.targets import CannotRun, TargetName, Unsupported, open_target
 from workloads.backends.onnx_ops import Graph
 from workloads.case import Case
+from workloads.problem import SLOTS
 from workloads.registry import implementations_of, workload_of
 
 CASE = "moe-layer/olmoe-1b-7b/ep32/t2/{}/uniform/latency"
@@ -31,7 +33,10 @@ def test_sustained_work_runs_where_calls_are_synchronous_and_throughput_does_not
     case = "router/olmoe-1b-7b/ep1/t2/fp32/balanced/{}"
     found = measured(target, case.format("sustained"), "plain")
     assert (found.status, found.slots, found.power) == ("ok", None, None)
-    assert sum(found.samples_ns) >= 6 * 50_000_000  # windows of about 100 ms, six at least
+    # How long a window becomes depends on what else the machine does; what it is made of, and their sum, do not.
+    assert found.calls_per_sample % SLOTS == 0
+    assert len(found.samples_ns) >= FLOOR_WINDOWS
+    assert sum(found.samples_ns) >= 0.05e9
     assert measured(target, case.format("throughput"), "plain").status == "unsupported"
 
 
@@ -72,6 +77,7 @@ def test_a_node_that_the_provider_lacks_is_never_a_number() -> None:
         ("ort:nonsense", "has no 'nonsense' provider"),
         ("torch:cpu?colour=red", "colour"),
         ("ort:cpu?colour=red", "ort:cpu has no option 'colour': there are threads, spinning"),
+        ("ort:cpu:3", "write ort:cpu instead of ort:cpu:3"),
         ("torch:cpu?threads=many", "threads=many is no count"),
         ("ort:cpu?threads=-1", "threads=-1 is no count"),
     ],

@@ -35,15 +35,15 @@ class Stage:
         ours = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
         self.environment = {**ours, "PYTHONPATH": paths, "TMPDIR": str(folder / "tmp")}
 
-    def play(self, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        """One command, to its end."""
+    def play(self, *words: str, limit_s: float = LIMIT_S, **variables: str) -> subprocess.CompletedProcess[str]:
+        """One command, to its end, with these environment variables."""
         return subprocess.run(
             self.command(*words),
             cwd=self.folder,
             env=self.environment | variables,
             capture_output=True,
             text=True,
-            timeout=LIMIT_S,
+            timeout=limit_s,
         )
 
     def begin(self, *words: str) -> subprocess.Popen[str]:

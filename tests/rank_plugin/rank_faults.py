@@ -1,4 +1,8 @@
-"""Implementations of `dispatch-combine` with a fault on rank 1 alone."""
+"""Implementations of `dispatch-combine` with a fault on rank 1 alone.
+
+A run takes them by name: the wrong answers come first and the two faults that end a group last, so that only one other group
+has to be started.
+"""
 
 from __future__ import annotations
 
@@ -32,11 +36,11 @@ def _fault(name: str, spoil: Callable[[dict[str, Any]], None], first: bool) -> N
     implementation("dispatch-combine", "torch", name, "open", cannot=of_ranks)(build)
 
 
-def _swap(outputs: dict[str, Any]) -> None:
+def _confuse(outputs: dict[str, Any]) -> None:
     outputs["received"][[0, 1]] = outputs["received"][[1, 0]]
 
 
-def _lose(outputs: dict[str, Any]) -> None:
+def _drop(outputs: dict[str, Any]) -> None:
     outputs["combined"][0] = 0.0
 
 
@@ -48,7 +52,7 @@ def _raise(_: dict[str, Any]) -> None:
     raise ZeroDivisionError("on purpose")
 
 
-_fault("swaps", _swap, first=False)
-_fault("loses", _lose, first=False)
+_fault("confuses", _confuse, first=False)
+_fault("drops", _drop, first=False)
 _fault("hangs", _hang, first=True)
 _fault("raises", _raise, first=True)

@@ -99,6 +99,16 @@ def test_a_layer_that_also_runs_on_nvidia_contradicts_not_on_nvidia(write_run: W
     assert by_id(answers([npu, broken]))["runs-on-ascend"].verdict == "supported"
 
 
+@pytest.mark.parametrize("status", ["too-big", "out-of-memory", "timeout"])
+def test_what_did_not_fit_or_finish_was_not_tried(write_run: WriteRun, status: str) -> None:
+    case = LAYER.format(8, 16)
+    npu = write_run(measurement(case=case, target="torch:npu"), header=ASCEND, name="npu")
+    no_npu = write_run(failed(status, case=case, target="torch:npu"), header=ASCEND, name="no-npu")
+    no_cuda = write_run(failed(status, case=case, target="torch:cuda"), header=H200, name="no-cuda")
+    for runs in ([npu, no_cuda], [no_npu], [no_npu, no_cuda]):
+        assert by_id(answers(runs))["runs-on-ascend"].verdict == "undecided"
+
+
 @pytest.mark.parametrize(
     ("npu_ms", "sizes", "verdict"),
     [(1.0, 3, "supported"), (1.5, 3, "contradicted"), (1.5, 2, "undecided")],
@@ -112,7 +122,10 @@ def test_throughput_at_scale_is_decided_by_groups_of_ranks_alone(
 
     cases = [COMBINE.format(tokens) for tokens in (1, 16, 128)[:sizes]]
     at_scale = [run("torch:npu", npu_ms, ASCEND, *cases), run("torch:cuda", 1.0, H200, *cases)]
-    assert by_id(answers(at_scale))["throughput-at-scale"].verdict == verdict
+    found = by_id(answers(at_scale))["throughput-at-scale"]
+    assert found.verdict == verdict
+    if sizes == 3:
+        assert "Ascend910B2 took" in found.because and "time of NVIDIA H200; of one process each" in found.because
     alone = [run("torch:npu", 1.0, ASCEND, LAYER.format(8, 16)), run("torch:cuda", 1.0, H200, LAYER.format(8, 16))]
     single = by_id(answers(alone))["throughput-at-scale"]
     assert single.verdict == "undecided" and len(single.findings) == 1 and "there are 0" in single.missing[-1]
@@ -133,7 +146,9 @@ def test_porting_is_judged_by_what_runs_unchanged_and_how_far_behind(
         lines.append(measurement(round(portable_ms * 1e6), **made) if number < right else failed(**made))
         lines.append(measurement(1_000_000, implementation="npu-fused", division="closed", **made))
     npu = write_run(*lines, header=ASCEND, name="npu")
-    assert by_id(answers([cuda, npu]))["porting"].verdict == verdict
+    porting = by_id(answers([cuda, npu]))["porting"]
+    assert porting.verdict == verdict and len(porting.findings[0].rows) == 10
+    assert "and 4 more rows, all in --json" in claims_text([porting])
 
 
 def test_answers_are_read_and_parsed_with_their_rows(write_run: WriteRun) -> None:

@@ -25,8 +25,8 @@ def sorted_on_torch(problem: Problem, name: str = "sorted") -> Implementation:
     return next(i for i in implementations_of(problem.case.workload, "torch") if i.name == name)
 
 
-def check(problem: Problem, implementation: Implementation, copies: int = 2) -> None:
-    """The way of a measurement: prepare, first call, check, a revolution, poison, check every slot."""
+def check(problem: Problem, implementation: Implementation, copies: int = 2) -> Any:
+    """The way of a measurement: prepare, first call, check, a revolution, poison, check every slot; what was prepared."""
     prepared = open_target(TargetName.parse("torch:cpu")).prepare(problem, implementation, copies)
     checker = Checker(problem, problem.case.dtype)
     first = prepared.submit(0)
@@ -35,6 +35,7 @@ def check(problem: Problem, implementation: Implementation, copies: int = 2) -> 
     prepared.poison(handles)
     prepared.rotate()
     checker.after(lambda slot: prepared.fetch(prepared.submit((slot - 1) % 16)), seed=5)
+    return prepared
 
 
 def broken(case: str, wrap: Callable[[Call], Call], name: str = "sorted") -> tuple[Problem, Implementation]:

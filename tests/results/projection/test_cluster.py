@@ -2,7 +2,7 @@
 
 import pytest
 
-from results.projection.cluster import LABEL, ClusterAsk, scale, scale_rows, scale_table
+from results.projection.cluster import LABEL, ClusterAsk, check_table, scale, scale_rows, scale_table
 from results.projection.whole import Ask
 from tests.results.conftest import WriteRun, ceilings
 from tests.results.projection.test_whole import LAYER, accelerator, timed
@@ -32,6 +32,7 @@ def test_everything_that_is_shown_says_that_it_is_a_model(write_run: WriteRun) -
     assert scale_table(found).text().startswith(LABEL) and "≤" in scale_table(found).text()
     assert {row["label"] for row in scale_rows([found])} == {LABEL}
     assert "attention (gqa)" in scale_table(found).text()
+    assert "cloudmatrix-decode" in check_table().text() and "infx-v4pro-gb300" in check_table().text()
 
 
 def test_group_sizes_beyond_the_measured_rows_an_expert_are_named(write_run: WriteRun) -> None:

@@ -1,5 +1,6 @@
 """Whole models from planted times: 1 ms a MoE layer, 0.5 ms an attention, ceilings of 0.1 TFLOP/s and 10 GB/s."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from results.projection import validation, whole
 from results.projection.tables import breaks_table, figures_table, projection_rows, steps_table
 from results.projection.validation import Observed
-from results.projection.whole import Ask, Projection, break_even, projections
+from results.projection.whole import Ask, Price, Projection, break_even, projections
 from results.record import Line, Measurement, Power, Readings, Run, Skew
 from results.statistics import Estimate
 from results.store import RunFile
@@ -79,7 +80,8 @@ def test_every_step_is_in_one_term_only(write_run: WriteRun) -> None:
 
 def test_a_measured_block_stands_for_all_that_it_times(write_run: WriteRun) -> None:
     run = write_run(*parts(timed(BLOCK, 2.0), timed("router/olmoe-1b-7b/ep1/t16/fp32/uniform/latency", 0.1)))
-    block = one(run).terms[0]
+    block = next(term for term in one(run).terms if term.how == "measured")
+    assert [step.name for step in block.steps][:2] == ["norms", "attention (gqa)"]
     assert block.each and block.each.ns == 2e6 and block.count == 16
     assert {"router", "experts", "attention", "kv-write", "norm", "residual"} <= {step.kind for step in block.steps}
     assert one(run).time("none").ns / 1e6 == pytest.approx(32 + HEAD_MS, rel=0.01)
@@ -218,7 +220,9 @@ def test_break_even_is_the_ratio_of_rates_where_both_lack_the_same(write_run: Wr
     assert found.ratio and found.ratio[0] == pytest.approx(
         both[1].tokens_per_s("none")[0] / both[0].tokens_per_s("none")[0]
     )
-    assert found.reason and "LM head" in found.reason
+    assert found.reason and "LM head" in found.reason and found.dollars is None
+    (priced,) = break_even([replace(both[0], price=Price(2.0, 2.0, "--price")), both[1]])
+    assert priced.dollars == (pytest.approx(2 * found.ratio[0]), pytest.approx(2 * found.ratio[1]))
     (lame,) = break_even(projections([write_run(*parts(slow[0]), name="lame")], ASK))
     assert lame.ratio is None and lame.reason and "attention" in lame.reason
     assert "break-even" in breaks_table([found, lame]).text()
@@ -230,6 +234,21 @@ def test_observed_errors_are_carried_into_the_interval(write_run: WriteRun, monk
     assert (time.low_ns / time.ns, time.high_ns / time.ns) == (pytest.approx(1 / 1.1), pytest.approx(1 / 0.8))
     assert "-20 % to +10 %" in figures_table(one(write_run(*parts(), name="again"))).text()
     assert Observed().widened(Estimate(2.0, 1.0, 3.0)) == Estimate(2.0, 1.0, 3.0)
+
+
+def test_disturbed_rows_are_said_and_the_published_clusters_with_them(write_run: WriteRun) -> None:
+    lines = (*ceilings(), timed(LAYER, 1.0, warnings=["noisy", "contended"]), timed(ATTENTION, 0.5))
+    found = one(write_run(*lines))
+    assert found.warnings == ("1 of the 2 rows that times come from were disturbed (contended): measure them again",)
+    text = figures_table(found).text()
+    assert "TPOT [1] [2] [3] [4] [5]" in text and "published clusters reached" in text
+    assert "output tokens/s a device" in text
+
+
+def test_steps_stand_in_the_order_of_a_pass(write_run: WriteRun) -> None:
+    for lines in (parts(), (*ceilings(), timed(BLOCK, 2.0))):
+        firsts = [term.steps[0].name for term in one(write_run(*lines, name=f"run{len(lines)}")).terms]
+        assert firsts[:2] == ["embedding", "norms"] and firsts[-2:] == ["sampling", "host gap"]
 
 
 def test_the_shipped_errors_are_read() -> None:
