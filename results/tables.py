@@ -219,7 +219,7 @@ def _value(column: str, value: Any) -> str:
 def findings_table(found: Verification) -> Table:
     """What is wrong with a record, the first thing first; what was not looked at are notes."""
     rows = tuple((str(one.line or ""), one.rule, one.severity, one.evidence) for one in found.findings)
-    said = f"{len(rows)} findings" if rows else "nothing wrong was found"
+    said = f"{len(rows)} finding{'s' if len(rows) > 1 else ''}" if rows else "nothing wrong was found"
     columns = (Column("line"), _text("rule"), _text("severity"), _text("evidence"))
     sections = (Section("", rows),) if rows else ()
     notes = tuple(f"not verified: {sentence}" for sentence in found.unchecked)

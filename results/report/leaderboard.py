@@ -113,7 +113,12 @@ def _notes(places: Sequence[Place]) -> list[str]:
 def unranked_rows(title: str, entries: Iterable[Entry], devices: Addresses) -> Flat:
     """Measurements of records that are not verified, with the reason."""
     names = ("device", "target", "implementation", "division")
-    columns = (*(Column(name) for name in names), Column("p50", right=True), Column("why not ranked"), Column("record"))
+    columns = (
+        *(Column(name) for name in names),
+        Column("p50", right=True),
+        Column("why not ranked", wrap=True),
+        Column("record"),
+    )
     rows = tuple(
         (
             Cell(one.device.name, link=f"../{devices[one.device.name]}"),
@@ -190,7 +195,7 @@ def record_rows(title: str, records: Sequence[Record], up: str = "") -> Flat:
         Column("started (UTC)"),
         Column("measurements", right=True),
         Column("ok", right=True),
-        *([Column("found by verify")] if told else []),
+        *([Column("found by verify", wrap=True)] if told else []),
     )
     rows = tuple(
         (
@@ -208,7 +213,7 @@ def record_rows(title: str, records: Sequence[Record], up: str = "") -> Flat:
 
 def standing_rows(device: str, by_case: dict[str, list[Entry]], cases: Addresses) -> Flat:
     """Where one device stands at every case that it was measured at."""
-    names = ("place", "of", "p50", "tokens/s", "roofline", "time over #1's")
+    names = ("place", "of", "p50", "tokens/s", "roofline", "over #1")
     columns = (
         Column("case"),
         *(Column(name) for name in ("target", "implementation")),

@@ -62,7 +62,9 @@ class Device:
         cores = machine.get("cores_usable") or machine.get("cores_logical")
         if unit == "host" and cores:
             name = f"{name}, {cores} cores"
-        return cls(name, unit, datasheet(run.run_file, target))
+        sheet = datasheet(run.run_file, target)
+        told = sheet and (sheet.tflops or sheet.memory_gbs or sheet.tdp_w)  # of CPUs it tells nothing
+        return cls(name, unit, sheet if told else None)
 
 
 @dataclass(frozen=True)

@@ -17,11 +17,12 @@ __all__ = ["Cell", "Column", "Flat", "evidence", "measurements"]
 
 @dataclass(frozen=True)
 class Column:
-    """A heading. `pick`: readers choose rows by its values."""
+    """A heading. `pick`: readers choose rows by its values; `wrap`: sentences, which go on in further lines."""
 
     name: str
     right: bool = False
     pick: bool = False
+    wrap: bool = False
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,8 @@ class Flat:
     notes: tuple[str, ...] = ()
 
 
+TAILS = (90, 99)
+"""Percentiles that the table of measurements shows where any has them."""
 _SEGMENTS: tuple[tuple[str, Callable[[Case], str | int]], ...] = (
     ("workload", lambda case: "+".join((case.workload, *case.variants))),
     ("EP", lambda case: f"{case.ep}" + ("" if case.rank == "max" else f"-{case.rank}")),
@@ -61,6 +64,7 @@ _SEGMENTS: tuple[tuple[str, Callable[[Case], str | int]], ...] = (
 def measurements(lines: Sequence[Shown], several: bool) -> Flat:
     """Every measurement. Segments of the case that all have in common are in the caption."""
     varying, common = _segments(lines)
+    tails = [q for q in TAILS if any(q in one.percentiles for one in lines)]
     columns = [
         Column("model", pick=True),
         *([Column("run", pick=True)] if several else []),
@@ -70,11 +74,11 @@ def measurements(lines: Sequence[Shown], several: bool) -> Flat:
         Column("implementation", pick=True),
         *(
             Column(name, right=True)
-            for name in ("p50", "±95%", "p90", "p99", "tokens/s", "TFLOP/s", "GB/s", "roofline")
+            for name in ("p50", "±95%", *(f"p{q}" for q in tails), "tokens/s", "TFLOP/s", "GB/s", "roofline")
         ),
         Column("status", pick=True),
     ]
-    rows = tuple(_row(one, several, [read for _, read in varying]) for one in lines)
+    rows = tuple(_row(one, several, [read for _, read in varying], tails) for one in lines)
     caption = f"{len(lines)} measurements" + (f", all of them {', '.join(common)}" if common and lines else "") + "."
     return Flat(caption, tuple(columns), rows, tuple(_notes(lines)))
 
@@ -94,7 +98,7 @@ def _segments(lines: Sequence[Shown]) -> tuple[list[Any], list[str]]:
 
 def _notes(lines: Sequence[Shown]) -> list[str]:
     notes = [
-        f"p90 takes {samples_needed(90)} samples and p99 {samples_needed(99)}, of one call each; else the cell is empty."
+        f"p90 takes {samples_needed(90)} samples and p99 {samples_needed(99)}, of one call each; what none has is left out."
     ]
     if any(one.line.division == "open" for one in lines):
         notes.append("“open” implementations change the numerics or the work: they are never ranked.")
@@ -103,7 +107,9 @@ def _notes(lines: Sequence[Shown]) -> list[str]:
     return notes
 
 
-def _row(one: Shown, several: bool, segments: Sequence[Callable[[Case], str | int]]) -> tuple[Cell, ...]:
+def _row(
+    one: Shown, several: bool, segments: Sequence[Callable[[Case], str | int]], tails: Sequence[int]
+) -> tuple[Cell, ...]:
     case, line = one.case, one.line
     words = [line.status, *(["open"] if line.division == "open" else [])]
     words += one.figures.warnings if one.figures else line.warnings
@@ -114,16 +120,16 @@ def _row(one: Shown, several: bool, segments: Sequence[Callable[[Case], str | in
         Cell(f"{case.tokens}", case.tokens),
         Cell(line.target),
         Cell(line.implementation),
-        *_figures(one),
+        *_figures(one, tails),
         Cell(" ".join(words)),
     )
 
 
-def _figures(one: Shown) -> tuple[Cell, ...]:
-    found, tails = one.figures, one.percentiles
+def _figures(one: Shown, tails: Sequence[int]) -> tuple[Cell, ...]:
+    found = one.figures
     if found is None:
-        return (Cell(""),) * 8
-    times = [Cell(time_text(ns), ns) if ns is not None else Cell("") for ns in (tails.get(90), tails.get(99))]
+        return (Cell(""),) * (6 + len(tails))
+    times = [_figure(one.percentiles.get(q), time_text) for q in tails]
     return (
         Cell(time_text(found.time.ns), found.time.ns),
         Cell(percent(found.time.precision), found.time.precision),
@@ -135,7 +141,7 @@ def _figures(one: Shown) -> tuple[Cell, ...]:
     )
 
 
-def _figure(value: float | None, text: Callable[[float | None], str]) -> Cell:
+def _figure(value: float | None, text: Callable[[float], str]) -> Cell:
     return Cell("") if value is None else Cell(text(value), value)
 
 

@@ -43,7 +43,7 @@
   function filterable(table, tools) {
     const rows = [...table.tBodies[0].rows], heads = [...table.tHead.rows[0].cells];
     const texts = new Map(rows.map((row) => [row, [...row.cells].map((cell) => cell.textContent.trim())]));
-    const words = make("input", { type: "search", placeholder: "words, all must be there" });
+    const words = make("input", { type: "search", placeholder: "all these words" });
     const count = make("output", {});
     const picks = [];
     tools.append(make("label", {}, "Filter", words));
