@@ -14,6 +14,7 @@ import gzip
 import io
 import random
 import re
+import resource
 import signal
 import sys
 import tempfile
@@ -33,6 +34,8 @@ from workloads.case import UserError
 __all__ = ["Fuzzer", "consume", "main", "seeds"]
 
 HANG_S = 30
+MEMORY = 4 << 30
+"""Bytes of address space: who takes more fails, rather than the machine."""
 VERIFIED_EVERY = 8
 """Inputs of which one is verified and rendered too: that takes ten times as long as reading."""
 
@@ -339,6 +342,7 @@ def main(words: list[str]) -> int:
     parser.add_argument("-o", "--output", type=Path, default=Path("runs/fuzz"))
     asked = parser.parse_args(words)
     warnings.simplefilter("ignore")
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     end, ends, failures = time.monotonic() + 60 * asked.minutes, Counter[str](), Counter[str]()
     fuzzer, slowest, number = Fuzzer(random.Random(asked.seed)), 0.0, 0
     with tempfile.TemporaryDirectory(prefix="moemark-fuzz-") as folder:

@@ -457,6 +457,7 @@ TAMPERINGS: tuple[Tampering, ...] = (
         record="three",
     ),
     Tampering("processes", "one process for three", put("processes", 1, T1), "options", record="three"),
+    Tampering("processes", "more than any memory holds", put("processes", 2**62, T1), "processes", record="three"),
     Tampering(
         "energy",
         "a counter that goes back",
