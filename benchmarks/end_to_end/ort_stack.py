@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from benchmarks.end_to_end.sizes import Size, layer_weights
+from benchmarks.end_to_end.sizes import Size, layer_weights, told_apart
 from benchmarks.end_to_end.turns import Samples, clocked, turns
 from harness.targets import TargetName, open_target
 from harness.targets.onnxruntime_ep import placeholder_values, placement_of, value_of
@@ -46,7 +46,7 @@ class OrtStack:
 
     def __init__(self) -> None:
         self.target: Any = open_target(TargetName.parse("ort:cpu"))
-        self._values: dict[tuple[str, tuple[int, ...]], Any] = {}
+        self._values: dict[tuple[str, Hashable], Any] = {}
 
     def measure(self, size: Size) -> tuple[Samples, dict[str, Problem], dict[str, float]]:
         """Samples of a size, the block's problem, and how many experts a layer met."""
@@ -80,7 +80,7 @@ class OrtStack:
     def _value(self, place: Placeholder, problem: Problem) -> Any:
         layer = int(place.name.rpartition("_")[2])
         recipes = layer_weights(problem.weights, layer)
-        key = (place.name, recipes[place.weight].shape)
+        key = (place.name, told_apart(recipes[place.weight]))
         if key not in self._values:
             for other in [one for one in self._values if one[0] == place.name]:
                 del self._values[other]  # another size's cache or table

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,7 +13,7 @@ from workloads.problem import Problem
 from workloads.registry import workload_of
 from workloads.weights import Pinned, Tiled, Weight
 
-__all__ = ["MODEL", "PORTABLE", "RANKS", "SHARES", "SIZES", "Share", "Size", "layer_weights"]
+__all__ = ["MODEL", "PORTABLE", "RANKS", "SHARES", "SIZES", "Share", "Size", "layer_weights", "told_apart"]
 
 MODEL = "olmoe-1b-7b"
 RANKS = 2
@@ -93,6 +94,11 @@ def layer_weights(weights: dict[str, Weight], layer: int) -> dict[str, Weight]:
     """The weights of another layer: matrices cut elsewhere from the block, the gate's rows in another order (so that planted
     tokens select as many experts, others)."""
     return {name: _of_layer(name, weight, layer) for name, weight in weights.items()}
+
+
+def told_apart(weight: Weight) -> Hashable:
+    """What two weights of one name and layer differ by, from size to size: a cache's shape, a table's values."""
+    return weight.values.tobytes() if isinstance(weight, Pinned) else weight
 
 
 def _of_layer(name: str, weight: Weight, layer: int) -> Weight:

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.end_to_end.sizes import MODEL, PORTABLE, Size, layer_weights
+from benchmarks.end_to_end.sizes import MODEL, PORTABLE, Size, layer_weights, told_apart
 from benchmarks.end_to_end.turns import Samples, clocked, turns
 from harness.targets import TargetName, open_target
 from harness.targets.torch_device import DTYPES, _Resident
@@ -92,7 +92,7 @@ class TorchModel:
         return {name: self._tensor(name, number, recipe, problem) for name, recipe in recipes.items()}
 
     def _tensor(self, name: str, number: int, recipe: Weight, problem: Problem) -> torch.Tensor:
-        key = (name, number, recipe.shape)
+        key = (name, number, told_apart(recipe))
         if key not in self._filled:
             for other in [one for one in self._filled if one[:2] == key[:2]]:
                 del self._filled[other]  # another size's cache or table
