@@ -186,7 +186,7 @@ def _leave(rank: int, error: Exception) -> None:
     os._exit(1)
 
 
-LINE_UP_NS = 1_000_000
+LINE_UP_NS = 300_000
 """A gather takes less on one host, so every rank is back before the agreed instant."""
 
 
