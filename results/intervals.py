@@ -75,8 +75,8 @@ def errors(tables: np.ndarray) -> list[Error]:
     size = alone * np.sqrt(together * memory)
     bias = np.maximum(skewed, _wrong_mode(tables, together))
     calm = one == 0
-    found = zip(np.where(calm, 0.0, size), degrees, np.where(calm, 0.0, bias), strict=True)
-    return [Error(float(a), float(b), float(c)) for a, b, c in found]
+    found = np.where(calm, 0.0, size), degrees, np.where(calm, 0.0, bias)
+    return list(map(Error, *(one.tolist() for one in found)))
 
 
 def _median_errors(tables: np.ndarray, ordered: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -182,7 +182,7 @@ def _normal_tails(distances: np.ndarray) -> np.ndarray:
     """Share of a normal distribution that is further than so many standard deviations from its mean."""
     import numpy as np
 
-    return np.array([math.erfc(float(distance) / math.sqrt(2)) for distance in distances])
+    return np.array(list(map(math.erfc, (distances / math.sqrt(2)).tolist())))
 
 
 def _lesser_majority(lesser: np.ndarray, count: int) -> np.ndarray:

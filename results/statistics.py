@@ -14,9 +14,9 @@ Only NumPy and the standard library: this runs inside workers too.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from results.intervals import Error, errors
 from results.student import t_quantile
@@ -48,6 +48,7 @@ __all__ = [
     "why_no_percentile",
 ]
 
+_Member = TypeVar("_Member")
 _CONFIDENCE = 0.95
 _SIDE = 0.5 + _CONFIDENCE / 2
 TOGETHER = 4096
@@ -121,15 +122,13 @@ def levels(several: Sequence[Series]) -> list[Level]:
     """The level of each measurement; those of one shape are computed at once. Raises ValueError without samples."""
     import numpy as np
 
-    tables = [_table(series) for series in several]
-    found = {n: _level_of_processes(several[n], tables[n]) for n in range(len(tables)) if several[n].processes}
-    for members in _by_shape({n: table for n, table in enumerate(tables) if n not in found}):
-        stack = np.stack([tables[number] for number in members])
+    found = {n: _level_of_processes(series, _table(series)) for n, series in enumerate(several) if series.processes}
+    for members, stack in _stacks({n: series for n, series in enumerate(several) if not series.processes}):
         medians = np.median(stack, axis=1)
-        centres, logs = medians.mean(axis=1), np.log(medians).mean(axis=1)
+        centres, logs = medians.mean(axis=1).tolist(), np.log(medians).mean(axis=1).tolist()
         parts = zip(members, centres, logs, errors(stack), strict=True)
-        found |= {n: Level(float(ns), float(log), stack.shape[2], error) for n, ns, log, error in parts}
-    return [found[number] for number in range(len(tables))]
+        found |= {n: Level(ns, log, stack.shape[2], error) for n, ns, log, error in parts}
+    return [found[number] for number in range(len(several))]
 
 
 def process_levels(series: Series) -> tuple[np.ndarray, np.ndarray]:
@@ -165,11 +164,31 @@ def _level_of_processes(series: Series, table: np.ndarray) -> Level:
     return Level(math.exp(centre) * float(np.exp(profile).mean()), centre + float(profile.mean()), len(profile), error)
 
 
-def _by_shape(tables: Mapping[int, np.ndarray]) -> list[list[int]]:
-    groups: dict[tuple[int, ...], list[int]] = {}
-    for number, table in tables.items():
-        groups.setdefault(table.shape, []).append(number)
-    return [members[at : at + TOGETHER] for members in groups.values() for at in range(0, len(members), TOGETHER)]
+def _stacks(several: Mapping[int, Series]) -> Iterator[tuple[list[int], np.ndarray]]:
+    """Numbers of measurements of one shape and their tables, [measurements, revolutions, slots], so many as go together."""
+    import numpy as np
+
+    regular: dict[tuple[int, int], list[int]] = {}
+    others: dict[tuple[int, ...], list[tuple[int, np.ndarray]]] = {}
+    periods: dict[int, int | None] = {id(None): 1}  # by identity: nearly all measurements share one list of slots
+    for number, series in several.items():
+        if series.samples_ns and id(series.slots) not in periods:
+            periods[id(series.slots)] = _period(series.slots or ())
+        if series.samples_ns and (period := periods[id(series.slots)]):
+            regular.setdefault((len(series.samples_ns), period), []).append(number)
+        else:
+            table = _table(series)
+            others.setdefault(table.shape, []).append((number, table))
+    for (_, period), members in regular.items():
+        for part in _parts(members):
+            yield part, _times([several[number] for number in part]).reshape(len(part), -1, period)
+    for known in others.values():
+        for some in _parts(known):
+            yield [number for number, _ in some], np.stack([table for _, table in some])
+
+
+def _parts(members: list[_Member]) -> Iterator[list[_Member]]:
+    return (members[at : at + TOGETHER] for at in range(0, len(members), TOGETHER))
 
 
 def estimate(samples_ns: Sequence[int], slots: Sequence[int] | None, calls_per_sample: int) -> Estimate:
@@ -312,8 +331,7 @@ def _table(series: Series) -> np.ndarray:
 
     if not series.samples_ns:
         raise ValueError("no samples")
-    # A duration of 0 is a clock too coarse for the call; half a tick keeps the logarithm finite.
-    times = np.maximum(np.asarray(series.samples_ns, dtype=np.float64), 0.5) / series.calls_per_sample
+    times = _times([series])[0]
     if series.slots is None:
         return times[:, None]
     period = _period(series.slots)
@@ -324,6 +342,15 @@ def _table(series: Series) -> np.ndarray:
     counts = np.unique(slots, return_counts=True)[1]
     columns = np.split(times[order], np.cumsum(counts)[:-1])
     return np.stack([column[: counts.min()] for column in columns], axis=1)
+
+
+def _times(several: Sequence[Series]) -> np.ndarray:
+    """Nanoseconds of one call in each sample, [measurements, samples], of measurements of equally many samples."""
+    import numpy as np
+
+    samples = np.array([series.samples_ns for series in several], dtype=np.float64)
+    # A duration of 0 is a clock too coarse for the call; half a tick keeps the logarithm finite.
+    return np.asarray(np.maximum(samples, 0.5) / np.array([[series.calls_per_sample] for series in several]))
 
 
 def columns(slots: Sequence[int]) -> np.ndarray:
