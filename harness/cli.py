@@ -239,16 +239,18 @@ def show(
     """The table of a run again, or of many."""
     from harness import printing
     from harness.showing import ShowAsk, shown_rows, shown_tables
+    from results.collector import no_cycles
     from results.store import read
     from results.tidy import COLUMNS
 
     ask = ShowAsk(tuple(runs), tuple(where or ()), sort, best, published)
-    if as_json:
-        printing.print_json("measurements", shown_rows(ask, lambda path: _warned(read(path))))
-    elif as_csv:
-        printing.print_csv(shown_rows(ask, lambda path: _warned(read(path))), COLUMNS)
-    else:
-        printing.show(*shown_tables(ask, lambda path: _warned(read(path))))
+    with no_cycles():
+        if as_json:
+            printing.print_json("measurements", shown_rows(ask, lambda path: _warned(read(path))))
+        elif as_csv:
+            printing.print_csv(shown_rows(ask, lambda path: _warned(read(path))), COLUMNS)
+        else:
+            printing.show(*shown_tables(ask, lambda path: _warned(read(path))))
 
 
 @app.command()

@@ -18,12 +18,15 @@ __all__ = ["chosen", "chosen_pairs", "ordered"]
 
 def chosen(run_file: RunFile, conditions: Sequence[str]) -> list[int]:
     """The numbers, from 0, of the measurements that meet all conditions. Raises UserError for what is not understood."""
-    from results.tidy import COLUMNS, rows_with
+    from results.tidy import COLUMNS, RECORDED, rows_with
 
     if not conditions:
         return list(range(len(run_file.measurements)))
-    condition = condition_of(conditions, COLUMNS)
-    return [number for number, row in enumerate(rows_with(run_file, condition.columns)) if condition.holds(row)]
+    numbers: Sequence[int] = range(len(run_file.measurements))
+    for stage in condition_of(conditions, COLUMNS).staged(RECORDED):
+        rows = rows_with(run_file, stage.columns, numbers)
+        numbers = [number for number, row in zip(numbers, rows, strict=True) if stage.holds(row)]
+    return list(numbers)
 
 
 def chosen_pairs(found: Comparison, conditions: Sequence[str], key: str | None) -> list[Pair]:

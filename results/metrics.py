@@ -35,6 +35,7 @@ __all__ = [
     "sol_ns",
     "target_facts",
     "tflop_per_s",
+    "times_of",
     "usd_per_million_tokens",
 ]
 
@@ -143,13 +144,15 @@ def metrics(run_file: RunFile, measurement: Measurement, time: Estimate | None =
 
 def metrics_of(run_file: RunFile, measurements: Sequence[Measurement]) -> list[Metrics | None]:
     """Figures of several measurements of a run, as `metrics`, in less time than one by one."""
-    measured = [line for line in measurements if line.status == "ok"]
-    times = iter(levels([Series.of(line) for line in measured]))
     devices = _Devices(run_file)
-    return [
-        _Derivation(devices, line, next(times).estimate).metrics if line.status == "ok" else None
-        for line in measurements
-    ]
+    found = zip(measurements, times_of(measurements), strict=True)
+    return [_Derivation(devices, line, time).metrics if time else None for line, time in found]
+
+
+def times_of(measurements: Sequence[Measurement]) -> list[Estimate | None]:
+    """Time of one call of each measurement that is `ok`, else None; in less time than one by one."""
+    times = iter(levels([Series.of(line) for line in measurements if line.status == "ok"]))
+    return [next(times).estimate if line.status == "ok" else None for line in measurements]
 
 
 def ceilings_of(run_file: RunFile, target: str) -> Ceilings:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from results.collector import no_cycles
 from results.energy import Energy
-from results.metrics import Metrics, device_name, metrics_of
+from results.metrics import Metrics, device_name, metrics_of, times_of
 from results.record import Measurement, Ranks
-from results.statistics import Series, percentiles, slot_spread, why_no_percentile
+from results.statistics import Estimate, Series, percentiles, slot_spread, why_no_percentile
 from results.store import RunFile, read
 from workloads.case import Case, parsed
 
@@ -82,6 +82,8 @@ RECORDED = frozenset(
 )
 """Columns that need no statistics."""
 PERCENTILE_COLUMNS = frozenset((*_PERCENTILES, "slot_spread_ratio"))
+TIMES = frozenset(_TIMES) - PERCENTILE_COLUMNS
+"""Columns that need the time alone."""
 COLUMNS = (
     *("run", "case", *_SEGMENTS, "target", "device", *_ABOUT, "warnings", "samples", *_TIMES, *_PERCENTILES),
     *(*_FIGURES, *_ENERGY, "power_scope", *_OBSERVED, *_PARTS, *_RANKS, *_LAST),
@@ -106,7 +108,7 @@ def tidy_rows(run_file: RunFile, only: Sequence[int] | None = None) -> list[dict
 
 
 def rows_with(run_file: RunFile, columns: Iterable[str], only: Sequence[int] | None = None) -> list[dict[str, Any]]:
-    """The same with these columns at least, and of the dear ones no more than that: for choosing rows by them."""
+    """The same with these columns at least, and of the dear ones hardly more than that: for choosing rows by them."""
     with no_cycles():
         return _rows_with(run_file, set(columns), only)
 
@@ -114,42 +116,49 @@ def rows_with(run_file: RunFile, columns: Iterable[str], only: Sequence[int] | N
 def _rows_with(run_file: RunFile, wanted: set[str], only: Sequence[int] | None) -> list[dict[str, Any]]:
     numbers = range(len(run_file.measurements)) if only is None else only
     lines = [run_file.measurements[number] for number in numbers]
-    rows = [_recorded(run_file, run_file.measurements[number], run_file.digests[number]) for number in numbers]
+    rows = [_recorded(run_file, run_file.measurements[number], run_file.digests[number], wanted) for number in numbers]
     if wanted <= RECORDED:
         return rows
+    if wanted <= RECORDED | TIMES:
+        return [row | _times(time) for row, time in zip(rows, times_of(lines), strict=True)]
     for row, line, figures in zip(rows, lines, metrics_of(run_file, lines), strict=True):
         row |= _derived(line, figures)
         row |= _percentiles(line, figures) if wanted & PERCENTILE_COLUMNS else {}
     return rows
 
 
-def _recorded(run_file: RunFile, measurement: Measurement, digest: str) -> dict[str, Any]:
-    """What needs no statistics."""
+def _recorded(run_file: RunFile, measurement: Measurement, digest: str, wanted: set[str]) -> dict[str, Any]:
+    """What needs no statistics, of each group of columns all or none."""
     return {
         "run": run_file.stem,
         "case": measurement.case,
-        **_segments(parsed(measurement.case)),
+        **(_segments(parsed(measurement.case)) if not wanted.isdisjoint(_SEGMENTS) else {}),
         "target": measurement.target,
         "device": device_name(run_file, measurement.target),
-        **{name: getattr(measurement, name) for name in (*_ABOUT, *_OBSERVED)},
+        **{name: getattr(measurement, name) for name in (*_ABOUT, *_OBSERVED) if name in wanted},
         "samples": len(measurement.samples_ns),
-        **_parts(measurement),
-        **_ranks(measurement.ranks),
+        **(_parts(measurement) if not wanted.isdisjoint(_PARTS) else {}),
+        **(_ranks(measurement.ranks) if not wanted.isdisjoint(_RANKS) else {}),
         "case_digest": measurement.case_digest,
         "input_digest": measurement.input_digest,
         "line_sha256": digest,
     }
 
 
-def _derived(measurement: Measurement, figures: Metrics | None) -> dict[str, Any]:
-    time = figures.time if figures else None
+def _times(time: Estimate | None) -> dict[str, Any]:
     return {
-        "warnings": list(figures.warnings if figures else measurement.warnings),
         "estimate_ns": time.ns if time else None,
         "low_ns": time.low_ns if time else None,
         "high_ns": time.high_ns if time else None,
         "precision_ratio": time.precision if time else None,
         "p50_ns": time.ns if time else None,
+    }
+
+
+def _derived(measurement: Measurement, figures: Metrics | None) -> dict[str, Any]:
+    return {
+        "warnings": list(figures.warnings if figures else measurement.warnings),
+        **_times(figures.time if figures else None),
         **{name: getattr(figures, name) if figures else None for name in _FIGURES},
         **_energy(figures.energy if figures else None),
     }

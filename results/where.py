@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import ast
 import operator
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -122,6 +122,41 @@ class Condition:
         """Whether a row meets it. Raises UserError where a text is compared with a number."""
         return bool(self.tree.of(row))
 
+    def staged(self, cheap: Container[str]) -> list[Condition]:
+        """What looks at cheap columns alone, and the rest, where there is such: a row meets the whole where it meets both."""
+        stages: dict[bool, list[Tree]] = {True: [], False: []}
+        for part in _all_of(self.tree):
+            stages[all(name in cheap for name in _columns(part))].append(part)
+        return [_together(parts) for parts in stages.values() if parts]
+
+
+def _together(parts: Iterable[Tree]) -> Condition:
+    tree = Several(True, tuple(parts))
+    return Condition(_columns(tree), tree)
+
+
+def _all_of(tree: Tree) -> Iterator[Tree]:
+    """The conditions that all must hold for this one to hold."""
+    if isinstance(tree, Several) and tree.every:
+        for part in tree.parts:
+            yield from _all_of(part)
+    else:
+        yield tree
+
+
+def _columns(tree: Tree | Constant) -> frozenset[str]:
+    """The columns that a condition looks at."""
+    match tree:
+        case Column(name):
+            return frozenset((name,))
+        case Comparison(_, left, right):
+            return _columns(left) | _columns(right)
+        case Several(_, parts):
+            return frozenset().union(*map(_columns, parts))
+        case Not(part):
+            return _columns(part)
+    return frozenset()
+
 
 def condition_of(texts: Iterable[str], columns: Sequence[str]) -> Condition:
     """All of these conditions together on rows with these columns; a point in a column's name is written as `_`.
@@ -129,14 +164,12 @@ def condition_of(texts: Iterable[str], columns: Sequence[str]) -> Condition:
     Raises UserError naming what is not understood, and the columns that there are.
     """
     reader = _Reader({name.replace(".", "_"): name for name in columns})
-    trees = tuple(reader.tree(text) for text in texts)
-    return Condition(frozenset(reader.used), Several(True, trees))
+    return _together(map(reader.tree, texts))
 
 
 class _Reader:
     def __init__(self, columns: Mapping[str, str]) -> None:
         self._columns = columns
-        self.used: set[str] = set()
         self._text = ""
 
     def tree(self, text: str) -> Tree:
@@ -189,7 +222,6 @@ class _Reader:
             near = get_close_matches(word, self._columns, n=3)
             text = "" if near else f' (a text is written "{word}")'
             raise UserError(f"--where: there is no {word!r}{text}: there are {', '.join(near or self._columns)}")
-        self.used.add(name)
         return Column(name)
 
 

@@ -100,3 +100,20 @@ def test_any_text_is_a_condition_or_a_mistake(text: str) -> None:
 def test_a_list_is_no_text_and_the_error_says_how_to_ask(text: str) -> None:
     with pytest.raises(UserError, match='is a list: write "noisy" in COLUMN'):
         condition_of([text], COLUMNS).holds(ROWS[0])
+
+
+@pytest.mark.parametrize(
+    ("conditions", "stages"),
+    [
+        ([], []),
+        (["tokens<=16"], [{"tokens"}]),
+        (["p99_9_ns<2e6"], [{"p99.9_ns"}]),
+        (["p99_9_ns<2e6 and 1 < tokens <= 16", "sync"], [{"tokens", "sync"}, {"p99.9_ns"}]),
+        (['p99_9_ns<2e6 or "noisy" in warnings', "not tokens==1"], [{"tokens"}, {"p99.9_ns", "warnings"}]),
+    ],
+)
+def test_what_is_dear_to_know_is_asked_last(conditions: list[str], stages: list[set[str]]) -> None:
+    condition = condition_of(conditions, COLUMNS)
+    found = condition.staged({"target", "tokens", "sync"})
+    assert [stage.columns for stage in found] == stages
+    assert [all(stage.holds(row) for stage in found) for row in ROWS] == [condition.holds(row) for row in ROWS]
