@@ -26,7 +26,7 @@ def number(value: float | None) -> str:
         return "-"
     if value == 0 or not math.isfinite(value):
         return f"{value:g}"
-    digits = 2 - math.floor(math.log10(abs(float(f"{value:.2e}"))))
+    digits = 2 - int(f"{value:.2e}".partition("e")[2])
     return f"{value:,.{max(digits, 0)}f}" if abs(value) >= 1e-3 else f"{value:.2g}"
 
 
