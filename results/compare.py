@@ -333,7 +333,8 @@ PAIR_COLUMNS = (
 
 def with_segments(row: dict[str, Any]) -> dict[str, Any]:
     """A row of a pair with the segments of its case (the base's, where the sides are of two formats)."""
-    case = parsed(re.sub(r"([^/]+) > [^/]+", r"\1", row["case"]))
+    text = row["case"]
+    case = parsed(re.sub(r"([^/]+) > [^/]+", r"\1", text) if " > " in text else text)
     return row | {
         "workload": "+".join((case.workload, *case.variants)),
         **{name: getattr(case, name) for name in ("model", "ep", "tokens", "dtype", "routing", "scenario")},
