@@ -4,8 +4,9 @@
 
 Both exchange the same rows with the same uneven splits, of a planted plan, over gloo. They take turns of 16 calls in random
 order in one run: ours through the timer of a run (ranks line up, outside the clock, before each call; the slowest rank's
-durations), the other one a loop around `torch.distributed.all_to_all_single` into a buffer made beforehand, each rank timing
-its own calls, the slowest rank's counted too. The ratio is of medians of a turn, its interval that of `benchmarks.interleaved`.
+durations), the others loops around `torch.distributed.all_to_all_single`, each rank timing its own calls, the slowest rank's
+counted too: one receives into a fresh tensor, as ours and the layers of models do, the other one into a buffer made beforehand.
+Ratios are of medians of a turn, ours over the loop's, their intervals those of `benchmarks.interleaved`.
 """
 
 from __future__ import annotations
@@ -50,7 +51,8 @@ def _rank(sizes: list[int], seconds: float) -> None:
     torch.set_num_threads(1)
     ranks = join()
     if ranks.rank == 0:
-        print("| tokens | to other ranks | ours | plain loop | ratio (95 %) | turns |\n|---|---|---|---|---|---|")
+        heads = ("tokens", "to other ranks", "ours", "loop", "loop with a buffer", "over the first (95 %)")
+        print(f"| {' | '.join((*heads, 'over the second', 'turns'))} |\n" + "|---" * (len(heads) + 2) + "|")
     for tokens in sizes:
         case = Case.parse(f"dispatch-combine/{MODEL}/ep{ranks.count}/t{tokens}/fp32/zipf1.0/latency")
         _contest(ranks, DispatchCombineWorkload().problem(case, ranks.rank), seconds)
@@ -72,14 +74,16 @@ class _Exchange:
 
         return all_to_all(self.rows[slot], self.sends, self.receives, self.group)
 
-    def plain(self, buffer: Any) -> list[int]:
+    def plain(self, buffer: Any | None) -> list[int]:
         """Durations in ns of 16 calls of this rank."""
         import torch.distributed as dist
 
         durations = []
         for slot in range(SLOTS):
+            x = self.rows[slot]
             begin = time.perf_counter_ns()
-            dist.all_to_all_single(buffer, self.rows[slot], self.receives, self.sends, group=self.group)
+            received = x.new_empty(sum(self.receives), x.shape[1]) if buffer is None else buffer
+            dist.all_to_all_single(received, x, self.receives, self.sends, group=self.group)
             durations.append(time.perf_counter_ns() - begin)
         return durations
 
@@ -100,30 +104,32 @@ def _contest(ranks: Ranks, problem: Problem, seconds: float) -> None:
     def ours() -> float:
         return statistics.median(timer.revolution())
 
-    def plain() -> float:
+    def plain(into: Any | None) -> float:
         dist.barrier()
-        told = ranks.gather(exchange.plain(buffer))
+        told = ranks.gather(exchange.plain(into))
         return statistics.median(max(of_ranks) for of_ranks in zip(*told, strict=True))
 
-    order, logs = random.Random(problem.case.tokens), list[float]()
-    times: tuple[list[float], list[float]] = ([], [])
-    for _ in range(3):
-        ours()
-        plain()
+    ways = (ours, lambda: plain(None), lambda: plain(buffer))
+    order, turns = random.Random(problem.case.tokens), list[list[float]]()
+    for way in ways * 3:
+        way()
     until = time.monotonic() + seconds
-    while ranks.first(len(logs) < LEAST_TURNS or time.monotonic() < until):
-        found = {which: (ours, plain)[which]() for which in order.sample((0, 1), 2)}
-        logs.append(log(found[0] / found[1]))
-        for which in (0, 1):
-            times[which].append(found[which])
+    while ranks.first(len(turns) < LEAST_TURNS or time.monotonic() < until):
+        found = {number: ways[number]() for number in order.sample(range(len(ways)), len(ways))}
+        turns.append([found[number] for number in range(len(ways))])
     if ranks.rank == 0:
-        ratio, medians = ratio_of(logs), [statistics.median(one) / 1e6 for one in times]
         size = (sum(sends) - sends[0]) * rows[0].shape[1] * 4 / 2**20
-        shown = f"{ratio.value:.3f} ({ratio.low:.3f} .. {ratio.high:.3f}) | {len(logs)}"
-        print(
-            f"| {problem.case.tokens} | {size:.2f} MiB | {medians[0]:.3g} ms | {medians[1]:.3g} ms | {shown} |",
-            flush=True,
-        )
+        print(f"| {problem.case.tokens} | {size:.2f} MiB | {_cells(turns)} | {len(turns)} |", flush=True)
+
+
+def _cells(turns: list[list[float]]) -> str:
+    """Median times, then ours over each loop's."""
+    ours, *loops = zip(*turns, strict=True)
+    cells = [f"{statistics.median(one) / 1e6:.3g} ms" for one in (ours, *loops)]
+    for loop in loops:
+        ratio = ratio_of([log(one / other) for one, other in zip(ours, loop, strict=True)])
+        cells.append(f"{ratio.value:.3f} ({ratio.low:.3f} .. {ratio.high:.3f})")
+    return " | ".join(cells)
 
 
 if __name__ == "__main__":

@@ -171,12 +171,9 @@ class Ranks(Alone):
         return [one.tolist() for one in every]
 
     def line_up(self) -> None:
-        """Returns on all ranks at nearly the same time: on one host with a core for each, at an agreed instant."""
-        seen = self.gather([time.perf_counter_ns()])
-        if self.beside == self.count <= (os.cpu_count() or 1):
-            start = max(clock for (clock,) in seen) + LINE_UP_NS
-            while time.perf_counter_ns() < start:
-                pass
+        """Returns on all ranks at nearly the same time."""
+        with self._speaking():
+            self._dist.barrier()
 
 
 def _leave(rank: int, error: Exception) -> None:
@@ -184,10 +181,6 @@ def _leave(rank: int, error: Exception) -> None:
     traceback.print_exception(error)
     print(f"rank {rank}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
     os._exit(1)
-
-
-LINE_UP_NS = 300_000
-"""A gather takes less on one host, so every rank is back before the agreed instant."""
 
 
 def join() -> Ranks:
