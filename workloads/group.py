@@ -19,7 +19,7 @@ from workloads.case import Case
 from workloads.inputs import HASH, group_of, group_skew, unsupported_routing
 from workloads.models import Model, check_share
 from workloads.pinned import permutation, stream
-from workloads.problem import SLOTS, Seat
+from workloads.problem import DTYPE_BYTES, SLOTS, Seat
 from workloads.routing import Group, Profile, draw, nested_blocks, relabel
 
 __all__ = ["GroupPlan", "group_plan", "unsupported_group"]
@@ -76,6 +76,8 @@ class GroupPlan:
 
 def unsupported_group(case: Case, about: Model, name: str) -> str | None:
     """Why a group of real ranks cannot do this case; None if it can."""
+    if case.dtype not in DTYPE_BYTES or case.dtype == "tf32":
+        return f"the dtype {case.dtype!r} of {name} is not done yet"
     if case.variants:
         return f"the variant {case.variants[0]!r} of {name} is not done yet"
     if case.ep == 1:
