@@ -26,7 +26,7 @@ __all__ = ["missing", "run"]
 ROOT = Path(__file__).resolve().parents[2]
 SECONDS_A_SIDE = "3"
 THRESHOLD = "3%"
-PYPERF = ("--processes", "2", "--values", "5", "--warmups", "1", "--min-time", "0.2")
+PYPERF = ("--processes", "2", "--values", "7", "--warmups", "1", "--min-time", "0.2")
 HYPERFINE_RUNS, HYPERFINE_CALLS_S = "5", 0.6
 PASSED_ON = "PYTHONPATH,MOEMARK_CASE,MOEMARK_EFFECT,MOEMARK_KEPT"
 
