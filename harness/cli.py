@@ -275,15 +275,18 @@ def compare(
     from results.collector import no_cycles
     from results.compare import Margins, comparison_rows
     from results.compare import compare as compare_runs
-    from results.store import read, read_times
+    from results.levelled import read_several_times
+    from results.store import read
     from results.tables import comparison_table
 
     given = {"threshold": threshold, "same": same}
     margins = Margins(**{name: value for name, value in given.items() if value is not None})
-    reader = read if across_formats else read_times  # formats are matched by the cost that only a whole reading has
+    paths = [base, *new]
     with no_cycles():
-        first = _warned(reader(base))
-        found = [compare_runs(first, _warned(reader(path)), margins, across_formats) for path in new]
+        # Formats are matched by the cost that only a whole reading has.
+        files = [read(path) for path in paths] if across_formats else read_several_times(paths)
+        first, *others = map(_warned, files)
+        found = [compare_runs(first, other, margins, across_formats) for other in others]
         shown = [(one, chosen_pairs(one, where or [], sort)) for one in found]
         if as_json or as_csv:
             rows = [row for one, pairs in shown for row in comparison_rows(one, pairs)]

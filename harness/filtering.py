@@ -23,9 +23,11 @@ def chosen(run_file: RunFile, conditions: Sequence[str]) -> list[int]:
     if not conditions:
         return list(range(len(run_file.measurements)))
     numbers: Sequence[int] = range(len(run_file.measurements))
-    for stage in condition_of(conditions, COLUMNS).staged(RECORDED):
+    condition = condition_of(conditions, COLUMNS)
+    for stage in condition.staged(RECORDED):
         rows = rows_with(run_file, stage.columns, numbers)
         numbers = [number for number, row in zip(numbers, rows, strict=True) if stage.holds(row)]
+    condition.refuse_nonsense()
     return list(numbers)
 
 
@@ -38,6 +40,7 @@ def chosen_pairs(found: Comparison, conditions: Sequence[str], key: str | None) 
     rows = [with_segments(pair_row(found.base, found.new, pair)) for pair in found.pairs]
     condition = condition_of(conditions, PAIR_COLUMNS)
     kept = [number for number, row in enumerate(rows) if condition.holds(row)]
+    condition.refuse_nonsense()
     if key is not None:
         order = ordered([rows[number] for number in kept], key, PAIR_COLUMNS)
         kept = [kept[place] for place in order]

@@ -17,6 +17,7 @@ from typing import Any
 from results import two_runs
 from results.collector import no_cycles
 from results.figures import percent
+from results.levelled import levels_of
 from results.matching import Match, fastest, matched
 from results.pairs import Correction, Joined, benjamini_hochberg, surviving
 from results.record import Measurement
@@ -27,7 +28,6 @@ from results.statistics import (
     Series,
     Verdict,
     geometric_mean,
-    levels,
     ratio,
     ratio_of,
     time_of,
@@ -214,7 +214,7 @@ class _Judge:
 def _levels_of(matches: Sequence[Match]) -> dict[int, Level]:
     """Levels by the identity of a measurement, each computed once."""
     lines = {id(side[0]): side[0] for match in matches if not match.reason for side in (match.base, match.new) if side}
-    return dict(zip(lines, levels([Series.of(line) for line in lines.values()]), strict=True))
+    return dict(zip(lines, levels_of(list(lines.values())), strict=True))
 
 
 def _beside(matches: Sequence[Match], spreads: Mapping[str, float]) -> dict[int, two_runs.Difference]:

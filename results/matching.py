@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from results.levelled import levels_of
 from results.record import Measurement
-from results.statistics import Series, levels
 from results.store import RunFile
 from workloads.case import Case
 
@@ -51,7 +51,7 @@ def fastest(measurements: Iterable[Measurement]) -> Measurement | None:
     ranked = [line for line in measurements if line.status == "ok" and line.division != "open"]
     if len(ranked) < 2:
         return ranked[0] if ranked else None
-    times = [level.ns for level in levels([Series.of(line) for line in ranked])]
+    times = [level.ns for level in levels_of(ranked)]
     return ranked[times.index(min(times))]
 
 

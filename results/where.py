@@ -19,6 +19,7 @@ from fnmatch import fnmatchcase
 from itertools import pairwise
 from typing import Any, Literal
 
+from results.kinds import kind_of, specimen
 from workloads.case import UserError
 
 __all__ = ["Column", "Comparison", "Condition", "Constant", "Not", "Several", "condition_of"]
@@ -43,6 +44,8 @@ _SIGNS: dict[type[ast.cmpop], Sign] = {
     ast.NotIn: "not in",
 }
 Row = Mapping[str, Any]
+_WORDS = {str: "texts", int: "numbers", float: "numbers", bool: "True or False", list[str]: "lists of texts"}
+_WORDS |= {list[int]: "lists of numbers", list[float]: "lists of numbers"}
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,9 @@ class Column:
         """The value in a row."""
         return row[self.name]
 
+    def __str__(self) -> str:
+        return self.name
+
 
 @dataclass(frozen=True)
 class Constant:
@@ -65,6 +71,9 @@ class Constant:
     def of(self, row: Row) -> Any:
         """The value, in any row."""
         return self.value
+
+    def __str__(self) -> str:
+        return repr(self.value)
 
 
 @dataclass(frozen=True)
@@ -83,6 +92,9 @@ class Comparison:
         if self.sign in ("in", "not in"):
             return _within(left, right) is (self.sign == "in")
         return _in_order(self.sign, left, right)
+
+    def __str__(self) -> str:
+        return f"{self.left} {self.sign} {self.right}"
 
 
 @dataclass(frozen=True)
@@ -122,12 +134,36 @@ class Condition:
         """Whether a row meets it. Raises UserError where a text is compared with a number."""
         return bool(self.tree.of(row))
 
+    def refuse_nonsense(self) -> None:
+        """Raises UserError where a part asks of a column what no value of its kind could answer.
+
+        Rows tell only of parts that are looked at: of `tokens<=16 and estimate_ns<"x"` the second is not without 16 tokens.
+        """
+        for one in _comparisons(self.tree):
+            columns = [side.name for side in (one.left, one.right) if isinstance(side, Column)]
+            try:
+                one.of({name: specimen(name) for name in columns})
+            except UserError:
+                held = " and ".join(f"{name} holds {_WORDS[kind_of(name)]}" for name in columns)
+                raise UserError(f"--where: {one} has no meaning: {held or 'both are constants'}") from None
+
     def staged(self, cheap: Container[str]) -> list[Condition]:
         """What looks at cheap columns alone, and the rest, where there is such: a row meets the whole where it meets both."""
         stages: dict[bool, list[Tree]] = {True: [], False: []}
         for part in _all_of(self.tree):
             stages[all(name in cheap for name in _columns(part))].append(part)
         return [_together(parts) for parts in stages.values() if parts]
+
+
+def _comparisons(tree: Tree) -> Iterator[Comparison]:
+    match tree:
+        case Comparison():
+            yield tree
+        case Several(_, parts):
+            for part in parts:
+                yield from _comparisons(part)
+        case Not(part):
+            yield from _comparisons(part)
 
 
 def _together(parts: Iterable[Tree]) -> Condition:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from results.kinds import kind_of
 from results.store import RunFile
 from results.tidy import tidy_rows
 from workloads.case import UserError
@@ -15,21 +16,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 __all__ = ["arrow", "render", "schema_of"]
-
-TEXT = (
-    "run case workload model rank dtype routing scenario target device implementation division status reason clock bound"
-    " ceiling_target started_utc case_digest input_digest line_sha256 p90_missing p95_missing p99_missing p99.9_missing"
-    " power_scope ranks_backend"
-)
-WHOLE = (
-    "ep tokens seed calls_per_sample processes samples prepare_ns compile_ns first_call_ns warmup_calls copies memory_bytes"
-    " flops bytes assignments rows distinct_experts ranks ranks_hosts"
-)
-YES_NO = "sync_per_call weights_cold ranks_shared_cpu"
-LISTS = "warnings"
-WHOLE_LISTS = "ranks_rows ranks_assignments ranks_cpu_ns"
-DOUBLE_LISTS = "ranks_p50_ns"
-"""Columns by type; all others are double."""
 
 
 def render(run_file: RunFile) -> bytes:
@@ -44,10 +30,9 @@ def render(run_file: RunFile) -> bytes:
 def schema_of(names: Iterable[str]) -> pa.Schema:
     """The types of these columns."""
     pa = arrow("pyarrow")
-    kinds = [(TEXT, pa.string()), (WHOLE, pa.int64()), (YES_NO, pa.bool_()), (LISTS, pa.list_(pa.string()))]
-    kinds += [(WHOLE_LISTS, pa.list_(pa.int64())), (DOUBLE_LISTS, pa.list_(pa.float64()))]
-    types = {name: kind for words, kind in kinds for name in words.split()}
-    return pa.schema([(name, types.get(name, pa.float64())) for name in names])
+    types = {str: pa.string(), int: pa.int64(), bool: pa.bool_(), float: pa.float64()}
+    types |= {list[kind]: pa.list_(types[kind]) for kind in (str, int, float)}  # type: ignore[valid-type]
+    return pa.schema([(name, types[kind_of(name)]) for name in names])
 
 
 def arrow(module: str) -> Any:

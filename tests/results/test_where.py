@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import re
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from results import tidy
+from results.kinds import kind_of, specimen
 from results.where import LONGEST, condition_of
 from workloads.case import UserError
 
@@ -94,6 +97,8 @@ def test_any_text_is_a_condition_or_a_mistake(text: str) -> None:
     assert len(text) <= LONGEST
     with contextlib.suppress(UserError):
         kept(text)
+    with contextlib.suppress(UserError):
+        condition_of([text], COLUMNS).refuse_nonsense()
 
 
 @pytest.mark.parametrize("text", ['warnings=="noisy"', '"noisy"!=warnings'])
@@ -117,3 +122,24 @@ def test_what_is_dear_to_know_is_asked_last(conditions: list[str], stages: list[
     found = condition.staged({"target", "tokens", "sync"})
     assert [stage.columns for stage in found] == stages
     assert [all(stage.holds(row) for stage in found) for row in ROWS] == [condition.holds(row) for row in ROWS]
+
+
+@pytest.mark.parametrize(
+    ("text", "held"),
+    [
+        ('target=="nobody" and estimate_ns<"x"', "estimate_ns < 'x' has no meaning: estimate_ns holds numbers"),
+        ("tokens<=0 and p99_ns in target", "p99_ns holds numbers and target holds texts"),
+        ('not ("x" in tokens or tokens<0)', "tokens holds numbers"),
+        ('tokens<0 and warnings=="noisy"', "warnings holds lists of texts"),
+    ],
+)
+def test_what_no_value_could_answer_is_refused_though_no_row_comes_to_it(text: str, held: str) -> None:
+    with pytest.raises(UserError, match=re.escape(held)):
+        condition_of([text], tidy.COLUMNS).refuse_nonsense()
+
+
+def test_every_column_may_be_asked_for_a_value_of_its_kind() -> None:
+    texts = [
+        f"{name.replace('.', '_')}=={specimen(name)!r}" for name in tidy.COLUMNS if kind_of(name) in (str, int, float)
+    ]
+    condition_of(texts, tidy.COLUMNS).refuse_nonsense()

@@ -1,0 +1,82 @@
+"""Long records are read side by side by processes of their own, and nothing that is said of them changes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from results import levelled, store
+from results.compare import Comparison, compare
+from results.levelled import Levelled, levels_of, read_several_times
+from results.statistics import Series, levels
+from results.store import RunFile
+from tests.results.conftest import WriteRun, failed, measurement, run_header, several
+from tests.results.test_compare import OTHER, timed
+from workloads.case import UserError
+
+NAMES = ("base", "new")
+
+
+@pytest.fixture
+def apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Records of any length get a process."""
+    monkeypatch.setattr(levelled, "LONG", 1)
+
+
+def both_ways(folder: Path) -> tuple[Comparison, Comparison, list[RunFile]]:
+    """The comparison of two records read here and of the same read apart, and what was read apart."""
+    paths = [folder / f"{name}.jsonl" for name in NAMES]
+    there = read_several_times(paths)
+    return compare(*map(store.read_times, paths)), compare(there[0], there[1]), there
+
+
+@pytest.mark.usefixtures("apart")
+def test_records_read_apart_compare_as_those_read_here(write_run: WriteRun, tmp_path: Path) -> None:
+    for number, name in enumerate(NAMES):
+        lines = timed(1_000_000 + number, warnings=["noisy"]), several(seed=number, implementation="grouped")
+        write_run(*lines, failed(case=OTHER), measurement(implementation="lone" + name), name=name)
+    here, there, files = both_ways(tmp_path)
+    assert there == here
+    assert {pair.verdict for pair in here.pairs} >= {"unsure", "same", None}
+    alone, beside, refused, _ = files[0].measurements
+    assert isinstance(alone, Levelled)
+    assert (len(alone.samples_ns), len(beside.samples_ns), refused.reason) == (0, 160, failed().reason)
+
+
+@pytest.mark.usefixtures("apart")
+def test_targets_are_met_by_their_levels_too(write_run: WriteRun, tmp_path: Path) -> None:
+    write_run(measurement(2_000_000), measurement(1_000_000, implementation="grouped", division="closed"))
+    there = measurement(1_500_000, target="torch:npu", implementation="fused")
+    write_run(there, name="new", header=run_header(["torch:npu"]))
+    here, apart, _ = both_ways(tmp_path)
+    assert apart == here
+    assert here.pairs[0].implementation == "grouped / fused"
+
+
+@pytest.mark.usefixtures("apart")
+def test_what_is_wrong_with_a_record_is_said_as_if_it_were_read_here(write_run: WriteRun, tmp_path: Path) -> None:
+    write_run(measurement())
+    path, broken = tmp_path / "base.jsonl", tmp_path / "new.jsonl"
+    broken.write_bytes(path.read_bytes().replace(b'"ok"', b'"OK"'))
+    with pytest.raises(UserError, match=r"new\.jsonl, line 2"):
+        read_several_times([path, broken])
+    broken.write_bytes(path.read_bytes()[:-30])
+    assert [file.warning for file in read_several_times([path, broken])] == [None, store.read(broken).warning]
+
+
+def test_short_records_are_read_in_this_process(write_run: WriteRun, tmp_path: Path) -> None:
+    write_run(timed(1_000_000))
+    (found,) = read_several_times([tmp_path / "base.jsonl"])
+    assert len(found.measurements[0].samples_ns) == 480
+    with pytest.raises(UserError, match="is not there"):
+        read_several_times([tmp_path / "base.jsonl", tmp_path / "none.jsonl"])
+
+
+def test_a_level_that_came_along_is_taken_before_the_samples(write_run: WriteRun) -> None:
+    line = timed(1_000_000)
+    (level,) = levels([Series.of(line)])
+    fields = {"samples_ns": (), "level": level}
+    names = ("case", "case_digest", "target", "implementation", "division", "status")
+    sent = Levelled(**{name: getattr(line, name) for name in names}, **fields)
+    assert levels_of([sent, timed(2_000_000)]) == [level, *levels([Series.of(timed(2_000_000))])]
