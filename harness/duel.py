@@ -26,7 +26,7 @@ from harness.locks import hold_devices
 from harness.surroundings import refuse_disturbers, side_by_side
 from harness.targets import TargetName
 from results.compare import Margins
-from results.duels import CaseDecision, confirmed, decide, look_plan, settled
+from results.duels import CaseDecision, confirmed, decide, leaning, look_plan
 from results.pairs import LEAST_TURNS, Centre, centre_of
 from workloads.case import Case, UserError
 from workloads.problem import SLOTS
@@ -55,7 +55,6 @@ class DuelOptions:
     margins: Margins = field(default_factory=Margins)
     rounds: int = 5
     seed: int = 0
-    second_look: bool = True
     stop_early: bool = True
     """Whether a case that is decided is left alone; if not, its turns go on to the last round, and change no decision."""
     prepare_timeout_s: float = 900.0
@@ -131,9 +130,7 @@ def fight(cases: Sequence[Case], sides: tuple[Side, Side], options: DuelOptions,
         device = str(corner.hello[0]["describe"].get("device_id", "device"))
         with hold_devices([device], say):
             ring.rounds(contests)
-            decisions = settled([_decided(contest) for contest in contests])
-            if options.second_look:
-                decisions = ring.again(contests, decisions)
+            decisions = ring.again(contests)
     wall = time.monotonic() - began
     return Fight(contests, decisions, ring.sampling_ns / 1e9, wall, ring.describe)
 
@@ -273,13 +270,15 @@ class _Ring:
         self.describe = dict(zip(letters, (hello["describe"] for hello in corner.hello), strict=True))
         return corner
 
-    def rounds(self, contests: list[Contest]) -> None:
-        """Round after round until every case is decided or the rounds are over."""
-        plan = look_plan(len(contests), self._options.rounds)
+    def rounds(self, contests: list[Contest], before: Sequence[Contest] = ()) -> None:
+        """Round after round until every case is decided or the rounds are over; `before`: what was fought already."""
+        beside = [_Evidence.of(one).centres for one in before if one.failure is None]
+        plan = look_plan(len(contests) + len(before), self._options.rounds)
         for number in range(1, self._options.rounds + 1):
             self._round([c for c in contests if c.open or (c.failure is None and not self._options.stop_early)])
             if number in plan:
-                decide([_Evidence.of(c) for c in contests if c.failure is None], plan, number, self._options.margins)
+                fought = [_Evidence.of(one) for one in contests if one.failure is None]
+                decide(fought, plan, number, self._options.margins, beside)
             left = sum(contest.open for contest in contests)
             self._say(
                 f"round {number} of {self._options.rounds}: {len(contests) - left} of {len(contests)} cases decided"
@@ -287,18 +286,22 @@ class _Ring:
             if not left and self._options.stop_early:
                 return
 
-    def again(self, contests: list[Contest], decisions: list[CaseDecision]) -> list[CaseDecision]:
-        """Flagged cases once more with fresh pairs: only what both looks say is said."""
-        flagged = [c for c, d in zip(contests, decisions, strict=True) if d.verdict in ("slower", "faster")]
-        if not flagged:
-            return decisions
-        self._say(f"a second look at {len(flagged)} of {len(contests)} cases")
-        fresh = [Contest(contest.case, contest.implementations) for contest in flagged]
-        self.rounds(fresh)
-        second = {contest.case.id: _decided(contest) for contest in fresh}
-        for contest, more in zip(flagged, fresh, strict=True):
+    def again(self, contests: list[Contest]) -> list[CaseDecision]:
+        """Cases that changed, or may have, once more with fresh pairs; then the decision on every case, by all of its pairs."""
+        margins = self._options.margins
+        fought = [contest for contest in contests if contest.failure is None]
+        first = [_Evidence.of(contest) for contest in fought]
+        again = [contest for contest, leans in zip(fought, leaning(first, margins), strict=True) if leans]
+        fresh = [Contest(contest.case, contest.implementations) for contest in again]
+        if again:
+            self._say(f"a second look at {len(again)} of {len(contests)} cases")
+            self.rounds(fresh, contests)
+        second = [_Evidence.of(contest) for contest in fresh if contest.failure is None]
+        found = {one.case: one for one in confirmed(first, second, margins)}
+        for contest, more in zip(again, fresh, strict=True):
             contest.pairs += more.pairs
-        return [confirmed(one, second.get(one.case)) for one in decisions]
+        found |= {contest.case.id: _decided(contest) for contest in fresh if contest.failure is not None}
+        return [found.get(contest.case.id) or _decided(contest) for contest in contests]
 
     def _round(self, contests: list[Contest]) -> None:
         waiting = self._random.sample(contests, len(contests))
@@ -382,8 +385,8 @@ class _Evidence:
         return self.contest.implementations
 
     @property
-    def open(self) -> bool:
-        return self.contest.open
+    def decision(self) -> CaseDecision | None:
+        return self.contest.decision
 
     def close(self, decision: CaseDecision) -> None:
         self.contest.decision = decision

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
@@ -11,8 +12,8 @@ from results.pairs import (
     LEAST_PAIRS,
     LEAST_PAIRS_UNCALIBRATED,
     LEVEL,
+    Calibration,
     Centre,
-    Joined,
     holm,
     joined,
     look_level,
@@ -21,12 +22,14 @@ from results.pairs import (
 )
 from results.statistics import Ratio, Verdict, verdict
 
-__all__ = ["CaseDecision", "Evidence", "confirmed", "decide", "look_plan", "settled"]
+__all__ = ["CaseDecision", "Evidence", "confirmed", "decide", "leaning", "look_plan", "settled"]
 
 LEANING = 0.25
-"""One-sided p of a change beyond the threshold below which a case is looked at again."""
+"""One-sided p of a change beyond the threshold below which a case is measured on, and looked at again with fresh pairs."""
 POOLING_CASES = 6
 """Cases from which three pairs each hold enough to calibrate each other."""
+CHANGED = ("slower", "faster")
+Centres = Sequence[Centre]
 
 
 @dataclass(frozen=True)
@@ -56,11 +59,11 @@ class Evidence(Protocol):
         """Of A and of B."""
 
     @property
-    def open(self) -> bool:
-        """False once it is decided."""
+    def decision(self) -> CaseDecision | None:
+        """None as long as it is open."""
 
     @property
-    def centres(self) -> list[Centre]:
+    def centres(self) -> Centres:
         """One a process pair."""
 
     def close(self, decision: CaseDecision) -> None:
@@ -73,45 +76,123 @@ def look_plan(cases: int, rounds: int) -> list[int]:
     return list(range(min(first, rounds), rounds + 1)) if cases >= POOLING_CASES else [rounds]
 
 
-def decide(evidence: Sequence[Evidence], plan: Sequence[int], number: int, margins: Margins) -> None:
-    """The look after round `number`: closes the cases whose interval decides, and after the last round all."""
-    calibration = pooled([one.centres for one in evidence])
-    level, last = look_level(len(plan)), number == plan[-1]
-    for one in evidence:
-        if not one.open:
-            continue
-        centres = one.centres
-        needed = LEAST_PAIRS if calibration else LEAST_PAIRS_UNCALIBRATED
-        found = joined(centres, calibration)
-        ratio = found.interval(level)
-        word, reason = verdict(ratio, margins.threshold, margins.same), None
+def decide(
+    evidence: Sequence[Evidence], plan: Sequence[int], number: int, margins: Margins, beside: Sequence[Centres] = ()
+) -> None:
+    """The look after round `number`: closes the cases that are decided, and after the last round all.
+
+    `beside`: centres of other turns of the same sides, of whose spread these cases may learn.
+    """
+    last = number == plan[-1]
+    look = _Look(_calibration(evidence, beside), look_level(len(plan), last), margins)
+    found = [one.decision or look.at(one) for one in evidence]
+    stands = _surviving(found)
+    for one, decision, good in zip(evidence, found, stands, strict=True):
+        if one.decision is None and (last or (good and look.ends(one, decision))):
+            one.close(decision)
+
+
+def leaning(evidence: Sequence[Evidence], margins: Margins) -> list[bool]:
+    """Which look changed, or may yet turn out to be: those need fresh pairs before anything is said of them."""
+    look = _Look(_calibration(evidence), LEVEL, margins)
+    return [look.leans(one) and one.decision is not None and one.decision.verdict != "same" for one in evidence]
+
+
+def confirmed(first: Sequence[Evidence], second: Sequence[Evidence], margins: Margins) -> list[CaseDecision]:
+    """The decision on each case: of those with a second look by the pairs of both, of the others never a change.
+
+    A change is only said here, once, by all pairs, and where the second look alone leans the same way; so what made a case be
+    looked at again costs no error. Raises ValueError for a second look at what had no first.
+    """
+    fresh = {one.case: one for one in second}
+    if not fresh.keys() <= {one.case for one in first}:
+        raise ValueError("a second look at a case without a first")
+    whole = [_Joint(one, fresh.get(one.case)) for one in first]
+    look = _Look(_calibration(whole), LEVEL, margins)
+    return settled([look.finally_of(one) for one in whole])
+
+
+def _calibration(evidence: Sequence[Evidence], beside: Sequence[Centres] = ()) -> Calibration | None:
+    return pooled([*beside, *(one.centres for one in evidence)])
+
+
+class _Joint:
+    """A case with the pairs of both looks."""
+
+    def __init__(self, first: Evidence, second: Evidence | None) -> None:
+        self.case, self.implementations, self.decision = first.case, first.implementations, first.decision
+        self.first, self.second = first, second
+        self.centres: Centres = [*first.centres, *(second.centres if second else ())]
+
+    def close(self, decision: CaseDecision) -> None:
+        self.decision = decision
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the second look alone says the same direction as all pairs."""
+        if self.second is None or not self.second.centres:
+            return False
+        means = [math.fsum(one.log for one in centres) for centres in (self.centres, self.second.centres)]
+        return means[0] * means[1] > 0
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What all cases are judged by after a round."""
+
+    calibration: Calibration | None
+    level: float
+    margins: Margins
+
+    def at(self, one: Evidence) -> CaseDecision:
+        """What would be decided now."""
+        centres, needed = one.centres, LEAST_PAIRS if self.calibration else LEAST_PAIRS_UNCALIBRATED
+        found = joined(centres, self.calibration)
+        ratio, threshold, reason = found.interval(self.level), self.margins.threshold, None
+        word = verdict(ratio, threshold, self.margins.same)
         if len(centres) < needed:
             word, reason = "unsure", f"{len(centres)} process pairs, {needed} are needed"
-        if not last and (word == "unsure" or (word == "same" and _leans(found, margins))):
-            continue
         tails = {"slower": found.p_above, "faster": found.p_below}
-        p = min(1.0, tails[word](margins.threshold) * LEVEL / level) if word in tails else None
+        p = min(1.0, tails[word](threshold) * LEVEL / self.level) if word in tails else None
         turns = sum(centre.turns for centre in centres)
-        one.close(CaseDecision(one.case, one.implementations, word, ratio, len(centres), turns, p, reason))
+        return CaseDecision(one.case, one.implementations, word, ratio, len(centres), turns, p, reason)
 
+    def finally_of(self, one: _Joint) -> CaseDecision:
+        """The last word on a case."""
+        assert one.decision is not None, "a first look leaves no case open"
+        if one.second is None:
+            return (
+                _unconfirmed(one.decision, "no second look was taken")
+                if one.decision.verdict in CHANGED
+                else one.decision
+            )
+        said = self.at(one)
+        return (
+            said if one.agrees or said.verdict not in CHANGED else _unconfirmed(said, "a second look does not show it")
+        )
 
-def _leans(found: Joined, margins: Margins) -> bool:
-    """Whether what looks the same may yet turn out to be a small change: then it is not settled before the last look."""
-    return min(found.p_above(margins.threshold), found.p_below(margins.threshold)) < LEANING
+    def ends(self, one: Evidence, decision: CaseDecision) -> bool:
+        """Whether more rounds would be in vain: not where what looks the same may yet turn out to be a small change."""
+        return decision.verdict != "unsure" and not (decision.verdict == "same" and self.leans(one))
+
+    def leans(self, one: Evidence) -> bool:
+        """Whether a change beyond the threshold, either way, is not out of the question."""
+        found = joined(one.centres, self.calibration)
+        return min(found.p_above(self.margins.threshold), found.p_below(self.margins.threshold)) < LEANING
 
 
 def settled(decisions: Sequence[CaseDecision]) -> list[CaseDecision]:
     """Decisions after Holm's correction: what does not survive it over all compared cases is unsure."""
     compared = [one for one in decisions if one.verdict != "not comparable"]
-    stands = surviving([one.verdict for one in compared], [one.p for one in compared], holm)
-    fallen = {one.case for one, good in zip(compared, stands, strict=True) if not good}
+    fallen = {one.case for one, good in zip(compared, _surviving(compared), strict=True) if not good}
     reason = f"does not survive Holm's correction over {len(compared)} cases"
     return [replace(one, verdict="unsure", reason=reason) if one.case in fallen else one for one in decisions]
 
 
-def confirmed(first: CaseDecision, second: CaseDecision | None) -> CaseDecision:
-    """A case that was looked at twice with fresh pairs: only what both looks say is said."""
-    if second is None or second.verdict == first.verdict:
-        return first
-    said = second.reason if second.verdict == "not comparable" else f"a second look says {second.verdict}"
-    return replace(first, verdict="unsure", reason=said)
+def _surviving(decisions: Sequence[CaseDecision]) -> list[bool]:
+    """Which survive Holm's correction over all of them. One that does early, does so later: what it was is kept."""
+    return surviving([one.verdict for one in decisions], [one.p for one in decisions], holm)
+
+
+def _unconfirmed(decision: CaseDecision, why: str) -> CaseDecision:
+    return replace(decision, verdict="unsure", p=None, reason=why)

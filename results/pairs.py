@@ -9,7 +9,8 @@ several fresh process pairs. All on the log scale, d = log(time of B's turn) - l
    q = (d0 + sum(w (m - c)^2)) / (d0 + P - 1) and d0 + P - 1 degrees of freedom (Hartung-Knapp, shrunk towards the calibration).
    tau is what pairs of equal code differ by on this machine (Paule-Mandel over a calibration), d0 how many pairs that
    knowledge is worth. Without a calibration d0 = 0, the weights are equal, and this is Student's t over the pairs.
-3. *Several looks* share the error by Pocock's constants: looking after every pair is allowed.
+3. *Several looks* share the error: an early one must be beyond three standard errors (Haybittle 1971; Peto et al. 1976), and
+   the last one has what is left (Bonferroni): looking after every pair costs it next to nothing.
 4. *Several cases* share it by Holm (any of these slower?) or Benjamini-Hochberg (which of these changed?).
 """
 
@@ -57,8 +58,8 @@ MOST_MEANS = 1 << 22
 LEAST_POOL = 12
 """Degrees of freedom from which the pairs of several cases calibrate each other."""
 
-_POCOCK = {1: 1.95996, 2: 2.17827, 3: 2.28947, 4: 2.36129, 5: 2.41319, 6: 2.45320, 7: 2.48550, 8: 2.51230}
-"""Two-sided 5 % constants for K looks (Pocock 1977; Jennison and Turnbull 2000, table 2.1)."""
+EARLY_LEVEL = math.erfc(3 / math.sqrt(2))
+"""Two-sided level of a look that is not the last."""
 
 
 @dataclass(frozen=True)
@@ -148,11 +149,17 @@ def joined(pairs: Sequence[Centre], calibration: Calibration | None = None) -> J
     return Joined(centre, math.sqrt((worth + squares) / degrees / total), degrees, len(pairs))
 
 
-def look_level(looks: int) -> float:
-    """The two-sided level of each of `looks` looks that together keep 5 %. Raises ValueError beyond the table."""
-    if looks not in _POCOCK:
-        raise ValueError(f"{looks} looks: plan between 1 and {max(_POCOCK)}")
-    return math.erfc(_POCOCK[looks] / math.sqrt(2))
+def look_level(looks: int, last: bool = True) -> float:
+    """The two-sided level of the last of `looks` looks, or of an earlier one; together they keep 5 %.
+
+    Raises ValueError for so many that nothing is left for the last.
+    """
+    left = LEVEL - (looks - 1) * EARLY_LEVEL
+    if left < LEVEL / 2:
+        raise ValueError(
+            f"{looks} looks leave the last one too little: plan at most {int(LEVEL / 2 / EARLY_LEVEL) + 1}"
+        )
+    return left if last else EARLY_LEVEL
 
 
 def calibrated(pairs: Sequence[Centre]) -> Calibration:

@@ -30,9 +30,7 @@ def run(trial: Trial, scratch: Path) -> dict[str, Any]:
     """What was decided, and the log ratio of every turn of every process pair."""
     cases = [Case.parse(text) for text in trial.cases]
     sides = tuple(_side(letter, trial, scratch) for letter in "AB")
-    options = DuelOptions(
-        BUDGET_S, Margins(), ROUNDS, seed=trial.seed, stop_early=not trial.every_round, second_look=True
-    )
+    options = DuelOptions(BUDGET_S, Margins(), ROUNDS, seed=trial.seed, stop_early=not trial.every_round)
     os.environ["PYTHONPATH"] = str(HERE / "effects")
     with neighbour(scratch) if trial.noisy else nullcontext():
         found = fight(

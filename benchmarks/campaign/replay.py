@@ -12,14 +12,18 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
+from typing import Literal
 
 from benchmarks.campaign.matrix import ROUNDS
 from results.compare import Margins
-from results.duels import CaseDecision, confirmed, decide, look_plan, settled
+from results.duels import CaseDecision, confirmed, decide, leaning, look_plan
 from results.pairs import Centre, centre_of
 
-__all__ = ["Outcome", "centres_of", "replayed"]
+__all__ = ["How", "Outcome", "centres_of", "replayed"]
 
+CHANGED = ("slower", "faster")
+How = Literal["together", "one of them", "alone"]
+"""Which cases of a duel are changed: all of them, one of them, or its only one."""
 Recorded = Sequence[Mapping[str, Centre]]
 """Of every process pair: case → centre."""
 
@@ -30,7 +34,10 @@ class Outcome:
 
     effect: float
     verdicts: Counter[str] = field(default_factory=Counter)
+    wrong: int = 0
+    """Verdicts the wrong way: faster where it was slower, or the other way round."""
     covered: int = 0
+    """Intervals that hold the truth."""
     families: int = 0
     """Times all cases were decided together."""
     crying: int = 0
@@ -58,11 +65,11 @@ def centres_of(duels: Sequence[Mapping[str, Sequence[Sequence[float]]]]) -> list
 
 
 def replayed(
-    recorded: Recorded, effect: float, times: int, margins: Margins, alone: bool = False, seed: int = 0
+    recorded: Recorded, effect: float, times: int, margins: Margins, how: How = "together", seed: int = 0
 ) -> Outcome:
-    """`times` duels over all cases at once (`alone`: of each case for itself), B's time being 1 + effect times A's.
+    """`times` duels over all cases, B's time being 1 + effect times A's: of all cases, or of one, which alone is counted.
 
-    Raises ValueError with too few pairs.
+    `alone`: each case has a duel for itself. Raises ValueError with too few pairs.
     """
     if len(recorded) < 2 * ROUNDS:
         raise ValueError(f"{len(recorded)} process pairs were recorded, a replay draws {2 * ROUNDS}")
@@ -70,23 +77,23 @@ def replayed(
     cases, outcome = list(recorded[0]), Outcome(effect)
     for _ in range(times):
         drawn = source.sample(recorded, 2 * ROUNDS)
+        changed = [source.choice(cases)] if how == "one of them" else cases
         # Which side is called B is a matter of names: swapping keeps equal code equal, whatever one pair's luck was.
         signs = [source.choice((1, -1)) for _ in drawn]
         moved = [
-            {case: _moved(centres[case], sign, shift) for case in cases}
+            {case: _moved(centres[case], sign, shift if case in changed else 0.0) for case in cases}
             for centres, sign in zip(drawn, signs, strict=True)
         ]
-        for together in [[case] for case in cases] if alone else [cases]:
-            _count(outcome, _final(moved, together, margins))
+        for together in [[case] for case in cases] if how == "alone" else [cases]:
+            _count(outcome, [one for one in _final(moved, together, margins) if one.case in changed])
     return outcome
 
 
 def _final(pairs: Recorded, cases: Sequence[str], margins: Margins) -> list[CaseDecision]:
-    """The decisions after a second look at flagged cases, with pairs of its own."""
-    decisions = _fought(pairs[:ROUNDS], cases, margins)
-    flagged = [one.case for one in decisions if one.verdict in ("slower", "faster")]
-    second = {one.case: one for one in _fought(pairs[ROUNDS:], flagged, margins)} if flagged else {}
-    return [confirmed(one, second.get(one.case)) for one in decisions]
+    """The decisions, with pairs of its own for the second look."""
+    first = _fought(pairs[:ROUNDS], cases, margins)
+    again = [one.case for one, leans in zip(first, leaning(first, margins), strict=True) if leans]
+    return confirmed(first, _fought(pairs[ROUNDS:], again, margins, first) if again else [], margins)
 
 
 def _moved(centre: Centre, sign: int, shift: float) -> Centre:
@@ -100,31 +107,30 @@ class _Evidence:
     decision: CaseDecision | None = None
     implementations: tuple[str, str] = ("recorded", "recorded")
 
-    @property
-    def open(self) -> bool:
-        return self.decision is None
-
     def close(self, decision: CaseDecision) -> None:
         self.decision = decision
 
 
-def _fought(pairs: Recorded, cases: Sequence[str], margins: Margins) -> list[CaseDecision]:
-    """The decisions of a duel whose rounds give these pairs."""
-    evidence = [_Evidence(case) for case in cases]
-    plan = look_plan(len(cases), ROUNDS)
+def _fought(
+    pairs: Recorded, cases: Sequence[str], margins: Margins, before: Sequence[_Evidence] = ()
+) -> list[_Evidence]:
+    """A duel whose rounds give these pairs."""
+    evidence, beside = [_Evidence(case) for case in cases], [one.centres for one in before]
+    plan = look_plan(len(cases) + len(before), ROUNDS)
     for number, centres in enumerate(pairs, 1):
         for one in evidence:
-            if one.open:
+            if one.decision is None:
                 one.centres.append(centres[one.case])
         if number in plan:
-            decide(evidence, plan, number, margins)
-    return settled([one.decision for one in evidence if one.decision is not None])
+            decide(evidence, plan, number, margins, beside)
+    return evidence
 
 
 def _count(outcome: Outcome, decisions: Sequence[CaseDecision]) -> None:
     truth = 1 + outcome.effect
     outcome.families += 1
-    outcome.crying += any(one.verdict in ("slower", "faster") for one in decisions)
+    outcome.crying += any(one.verdict in CHANGED for one in decisions)
     for one in decisions:
         outcome.verdicts[one.verdict] += 1
+        outcome.wrong += one.verdict in CHANGED and (one.verdict == "slower") is not (truth > 1)
         outcome.covered += one.ratio is not None and one.ratio.low <= truth <= one.ratio.high

@@ -64,12 +64,14 @@ def test_a_calibration_buys_power_with_few_pairs() -> None:
 
 def test_looking_after_every_pair_keeps_the_error() -> None:
     random = np.random.default_rng(4)
-    level, known, alarms = look_level(4), Calibration(TAU, 20), 0
+    known, alarms = Calibration(TAU, 20), 0
     for _ in range(3000):
         run = centres(random, 5)
-        looks = [joined(run[:count], known).interval(level) for count in range(2, 6)]
+        looks = [joined(run[:count], known).interval(look_level(4, last=count == 5)) for count in range(2, 6)]
         alarms += any(look.low > 1 or look.high < 1 for look in looks)
     assert alarms / 3000 < 0.055
+    with pytest.raises(ValueError, match="plan at most 10"):
+        look_level(11)
 
 
 def test_the_calibration_finds_the_spread_between_pairs() -> None:

@@ -1,0 +1,150 @@
+"""Decisions on many cases at once: when a case is left alone, what the others say of it, and how often that is right."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import pytest
+
+from benchmarks.campaign.replay import replayed
+from results.compare import Margins
+from results.duels import CaseDecision, confirmed, decide, leaning, look_plan
+from results.pairs import Centre
+
+NINE = tuple(f"case-{number}" for number in range(9))
+SPREAD = 0.012
+"""What pairs of equal code differ by here, as standard deviation of the log ratio."""
+
+
+@dataclass
+class Fought:
+    case: str
+    centres: list[Centre] = field(default_factory=list)
+    decision: CaseDecision | None = None
+    implementations: tuple[str, str] = ("sorted", "sorted")
+
+    def close(self, decision: CaseDecision) -> None:
+        self.decision = decision
+
+
+def centre(log: float) -> Centre:
+    return Centre(log, 0.004, 40)
+
+
+def fought(logs: Mapping[str, Sequence[float]]) -> list[Fought]:
+    return [Fought(case, [centre(log) for log in of_case]) for case, of_case in logs.items()]
+
+
+def wandering(mean: float, step: float, pairs: int) -> list[float]:
+    """Logs around a mean, whose spread is known."""
+    return [mean + step * (number % 3 - 1) for number in range(pairs)]
+
+
+def pairs_of_equal_code(count: int, seed: int) -> list[dict[str, Centre]]:
+    source = random.Random(seed)
+    return [{case: centre(source.gauss(0.0, SPREAD)) for case in NINE} for _ in range(count)]
+
+
+# ---- one look
+
+
+def test_a_change_that_only_one_case_alone_would_show_is_fought_on() -> None:
+    one_of_nine = fought(
+        {case: wandering(0.0, SPREAD, 3) for case in NINE[:-1]} | {NINE[-1]: wandering(0.029, SPREAD, 3)}
+    )
+    decide(one_of_nine, look_plan(9, 5), 3, Margins())
+    assert one_of_nine[-1].decision is None
+
+
+def test_a_change_that_survives_all_cases_ends_its_fight_early() -> None:
+    one_of_nine = fought(
+        {case: wandering(0.0, SPREAD, 3) for case in NINE[:-1]} | {NINE[-1]: wandering(0.08, SPREAD, 3)}
+    )
+    decide(one_of_nine, look_plan(9, 5), 3, Margins())
+    decision = one_of_nine[-1].decision
+    assert decision is not None
+    assert (decision.verdict, decision.pairs) == ("slower", 3)
+
+
+def test_after_the_last_round_every_case_is_closed() -> None:
+    cases = fought({case: wandering(0.01, SPREAD, 5) for case in NINE})
+    decide(cases, look_plan(9, 5), 5, Margins())
+    assert all(one.decision is not None and one.decision.pairs == 5 for one in cases)
+
+
+def test_a_second_look_at_one_case_knows_what_pairs_differ_by_from_the_first() -> None:
+    first = [[centre(log) for log in wandering(0.0, SPREAD, 5)] for _ in NINE]
+    lone, beside_others = (fought({"case": wandering(0.03, SPREAD, 5)}) for _ in range(2))
+    decide(lone, [5], 5, Margins())
+    decide(beside_others, [5], 5, Margins(), first)
+    widths = [one[0].decision.ratio.high - one[0].decision.ratio.low for one in (lone, beside_others)]  # type: ignore[union-attr]
+    assert widths[1] < 0.9 * widths[0]
+
+
+def looked_at_once(logs: Sequence[float]) -> list[Fought]:
+    """Nine cases after all rounds, one of them with these logs."""
+    cases = fought({case: wandering(0.0, SPREAD, 5) for case in NINE[:-1]} | {NINE[-1]: logs})
+    decide(cases, look_plan(9, 5), 5, Margins())
+    return cases
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "said"),
+    [
+        (0.05, 0.05, "slower"),
+        (0.05, -0.001, "unsure"),
+        (0.02, 0.05, "slower"),
+        (-0.06, -0.05, "faster"),
+        (0.04, 0.0, "unsure"),
+    ],
+)
+def test_a_change_is_said_by_the_pairs_of_both_looks(first: float, second: float, said: str) -> None:
+    cases = looked_at_once(wandering(first, SPREAD, 5))
+    again = fought({NINE[-1]: wandering(second, SPREAD, 5)})
+    assert [one.case for one, leans in zip(cases, leaning(cases, Margins()), strict=True) if leans] == [NINE[-1]]
+    decision = confirmed(cases, again, Margins())[-1]
+    assert decision.verdict == said
+    assert decision.pairs == 10
+
+
+def test_no_change_is_said_without_a_second_look() -> None:
+    cases = looked_at_once(wandering(0.08, SPREAD, 5))
+    found = confirmed(cases, [], Margins())
+    assert found[-1].verdict == "unsure"
+    assert [one.verdict for one in found[:-1]] == [one.decision.verdict for one in cases[:-1] if one.decision]
+    with pytest.raises(ValueError, match="without a first"):
+        confirmed(cases[:-1], fought({NINE[-1]: [0.0] * 5}), Margins())
+
+
+def test_what_is_the_same_is_not_looked_at_again() -> None:
+    calm = fought({case: wandering(0.0, 0.002, 5) for case in NINE})
+    decide(calm, look_plan(9, 5), 5, Margins())
+    assert {one.decision.verdict for one in calm if one.decision} == {"same"}
+    assert not any(leaning(calm, Margins()))
+
+
+# ---- many duels of known truth
+
+
+def test_equal_code_hardly_ever_raises_an_alarm_in_any_of_nine_cases() -> None:
+    found = replayed(pairs_of_equal_code(400, 1), 0.0, 200, Margins())
+    assert found.families == 200
+    assert found.crying <= 4
+    assert found.covered / found.decisions > 0.93
+
+
+def test_one_slower_case_of_nine_is_seen() -> None:
+    found = replayed(pairs_of_equal_code(400, 2), 0.04, 200, Margins(), "one of them")
+    assert found.decisions == 200
+    assert found.verdicts["slower"] >= 180
+    assert found.wrong == 0
+
+
+def test_a_change_of_all_cases_is_seen_in_either_direction() -> None:
+    recorded = pairs_of_equal_code(400, 3)
+    for effect, word in ((0.05, "slower"), (-0.05, "faster")):
+        found = replayed(recorded, effect, 20, Margins())
+        assert found.verdicts[word] >= 0.95 * found.decisions
+        assert found.wrong == 0
