@@ -75,7 +75,7 @@ format: $(STAMP)
 # The long forms: how well decisions hold here, beside other tools. Resumable; over an hour on a quiet machine.
 campaign: $(STAMP)
 	$(PIP) install --quiet -c constraints.txt pyperf
-	$(BIN)/python -m benchmarks.fuzz
+	$(BIN)/python -m benchmarks.fuzz --minutes 10
 	$(BIN)/python -m benchmarks.campaign
 
 # 200,000 hostile records read, shown, compared, exported, verified and made pages of: about half an hour.

@@ -20,14 +20,18 @@ __all__ = ["main"]
 
 
 def main(words: list[str]) -> int:
-    """Runs and prints; 0 if every trial stands."""
+    """Runs and prints; 0 if every trial stands of the tools that are there."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.campaign", description=__doc__)
     parser.add_argument("-o", "--output", type=Path, default=Path("runs/campaign"))
     parser.add_argument("--only", nargs="*", default=[], metavar="NAME", help="beginnings of trials' names")
     parser.add_argument("--minutes", type=float, default=float("inf"))
     asked = parser.parse_args(words)
     asked.output.mkdir(parents=True, exist_ok=True)
-    wanted = [one for one in trials() if not asked.only or any(one.name.startswith(name) for name in asked.only)]
+    asked_for = [one for one in trials() if not asked.only or any(one.name.startswith(name) for name in asked.only)]
+    lacking = {tool: why for tool in dict.fromkeys(one.tool for one in asked_for) if (why := peers.missing(tool))}
+    for tool, why in lacking.items():
+        print(f"no trials of {tool}: {why}", file=sys.stderr)
+    wanted = [one for one in asked_for if one.tool not in lacking]
     end = time.monotonic() + 60 * asked.minutes
     for number, trial in enumerate(wanted, 1):
         if time.monotonic() < end:
@@ -40,9 +44,6 @@ def main(words: list[str]) -> int:
 def _once(trial: Trial, folder: Path, where: str) -> None:
     path = folder / f"{trial.name}.json"
     if path.exists():
-        return
-    if trial.tool != "duel" and (why := peers.missing(trial.tool)):
-        print(f"{where} {trial.name}: skipped, {why}", file=sys.stderr)
         return
     print(f"{where} {trial.name}", file=sys.stderr, flush=True)
     with tempfile.TemporaryDirectory(prefix="moemark-campaign-") as scratch:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
 
-from benchmarks.campaign.replay import centres_of, replayed
+from benchmarks.campaign.replay import CHANGED, How, centres_of, replayed
 from results.compare import Margins
 
 __all__ = ["Share", "table", "wilson"]
@@ -16,10 +16,16 @@ __all__ = ["Share", "table", "wilson"]
 Z = 1.959964
 REPLAYS = 100
 """Duels over all cases that are replayed for each effect: 2,000 decisions with 20 cases."""
+REPLAYS_OF_ONE = 5
+"""Times as many where one case a duel is counted."""
+WORDS: dict[How, str] = {
+    "together": "all of {} cases changed",
+    "one of them": "one of {} cases changed",
+    "alone": "each of {} cases alone",
+}
 REPLAYED_EFFECTS = (0.0, 0.01, 0.03, 0.1)
 FLOORS = {(0.03, 0.01): 0.95, (0.01, 0.0): 0.75}
 """(effect, threshold) → the share that shall be seen."""
-CHANGED = ("slower", "faster")
 
 
 @dataclass
@@ -31,6 +37,7 @@ class Share:
     of: int = 0
     ceiling: float | None = None
     floor: float | None = None
+    """Both: a band."""
 
     def add(self, hit: bool) -> None:
         """Counts one more."""
@@ -40,17 +47,17 @@ class Share:
     @property
     def word(self) -> str:
         """`reached`, `missed` or `not shown`, as the interval says; empty without a goal."""
+        if self.ceiling is None and self.floor is None:
+            return ""
         low, high = wilson(self.hits, self.of)
-        if self.ceiling is not None:
-            return "reached" if high <= self.ceiling else "missed" if low > self.ceiling else "not shown"
-        if self.floor is not None:
-            return "reached" if low >= self.floor else "missed" if high < self.floor else "not shown"
-        return ""
+        least, most = self.floor or 0.0, 1.0 if self.ceiling is None else self.ceiling
+        return "missed" if low > most or high < least else "reached" if least <= low and high <= most else "not shown"
 
     def line(self) -> str:
         """A line of the table."""
         low, high = wilson(self.hits, self.of)
-        goal = f"<= {self.ceiling:.0%}" if self.ceiling is not None else f">= {self.floor:.0%}" if self.floor else ""
+        bounds = (("<=", self.ceiling), (">=", self.floor))
+        goal = ", ".join(f"{sign} {bound:.0%}" for sign, bound in bounds if bound is not None)
         share = f"{self.hits / self.of:.1%}" if self.of else "-"
         return f"| {self.what} | {self.hits} of {self.of} | {share} | {low:.1%} to {high:.1%} | {goal} | {self.word} |"
 
@@ -72,7 +79,10 @@ def table(stored: Mapping[str, Mapping[str, Any]]) -> str:
     recorded = [one for one in duels if one["trial"]["name"].startswith("quiet-")]
     if recorded:
         lines += [share.line() for share in _replays(recorded)]
-    return "\n".join([*lines, "", *_costs(stored.values())])
+    shared = (
+        "Decisions of one duel share processes, and replays share pairs: intervals are somewhat too narrow for that."
+    )
+    return "\n".join([*lines, "", shared, "", *_costs(stored.values())])
 
 
 @dataclass
@@ -101,10 +111,10 @@ def _live(duels: Iterable[Mapping[str, Any]]) -> list[Share]:
                 size = round(100 * (max(truth, 1 / truth) - 1))
                 floor = 0.90 if trial["noisy"] else 0.95
                 found.count(f"live, {place}: {size} % seen", word == right, floor=floor)
-                found.count("live: a verdict the wrong way", word in CHANGED and word != right, ceiling=0.0)
+                found.count("live: a verdict the wrong way (goal: none)", word in CHANGED and word != right)
             if decision["low_ratio"] is not None:
                 inside = decision["low_ratio"] <= truth <= decision["high_ratio"]
-                found.count(f"live, {place}: interval holds the truth (90 % to 98 %)", inside)
+                found.count(f"live, {place}: interval holds the truth", inside, ceiling=0.98, floor=0.90)
     return list(found.shares.values())
 
 
@@ -125,20 +135,25 @@ def _peers(stored: Iterable[Mapping[str, Any]]) -> list[Share]:
 
 
 def _replays(duels: list[Mapping[str, Any]]) -> list[Share]:
+    """Every question asked of many drawn duels. Decisions share pairs, so that intervals are narrower than the truth."""
     recorded, found = centres_of([one["pairs"] for one in duels]), []
-    for effect, alone, margins in product(REPLAYED_EFFECTS, (False, True), (Margins(), Margins(threshold=0.0))):
-        outcome = replayed(recorded, effect, REPLAYS, margins, alone)
-        how = f"replay, {'each case alone' if alone else 'all cases together'}, threshold {margins.threshold:.0%}"
+    hows: tuple[How, ...] = ("together", "one of them", "alone")
+    for effect, how, margins in product(REPLAYED_EFFECTS, hows, (Margins(), Margins(threshold=0.0))):
+        if effect == 0.0 and how == "one of them":
+            continue
+        times = REPLAYS * (REPLAYS_OF_ONE if how == "one of them" else 1)
+        outcome = replayed(recorded, effect, times, margins, how)
+        where = f"replay, {WORDS[how].format(len(recorded[0]))}, threshold {margins.threshold:.0%}"
         hits = sum(outcome.verdicts[word] for word in (("slower",) if effect else CHANGED))
         if effect:
             floor = FLOORS.get((effect, margins.threshold))
-            found.append(Share(f"{how}: {effect:.0%} seen", hits, outcome.decisions, floor=floor))
+            found.append(Share(f"{where}: {effect:.0%} seen", hits, outcome.decisions, floor=floor))
+            found.append(Share(f"{where}: {effect:.0%}, the wrong way (goal: none)", outcome.wrong, outcome.decisions))
             continue
-        found.append(Share(f"{how}: false alarms", hits, outcome.decisions, ceiling=0.02))
-        if not alone:
-            found.append(
-                Share(f"{how}: any of {len(recorded[0])} cases", outcome.crying, outcome.families, ceiling=0.05)
-            )
+        found.append(Share(f"{where}: false alarms", hits, outcome.decisions, ceiling=0.02))
+        found.append(Share(f"{where}: interval holds the truth", outcome.covered, outcome.decisions))
+        if how == "together":
+            found.append(Share(f"{where}: any of them", outcome.crying, outcome.families, ceiling=0.05))
     return found
 
 
