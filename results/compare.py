@@ -176,17 +176,17 @@ class _Judge:
         return two_runs.mean_difference([self._beside[id(match)] for match in comparable]).interval()
 
     def _pair(self, match: Match) -> Pair:
-        statuses = tuple(side[0].status if side else None for side in (match.base, match.new))
         if match.reason or match.base is None or match.new is None:
+            statuses = tuple(side[0].status if side else None for side in (match.base, match.new))
             return Pair(*match.key, reason=match.reason, statuses=statuses)  # type: ignore[arg-type]
         lines, times = (match.base[0], match.new[0]), self._times(match)
+        estimates = times[0].estimate, times[1].estimate
         known: Any = {"warnings": _warnings(*lines), "statuses": ("ok", "ok")}
-        known |= {"base": times[0].estimate, "new": times[1].estimate}
         if match.base[1] == match.new[1]:
-            return Pair(*match.key, ratio=Ratio(1.0, 1.0, 1.0), verdict="same", reason=_SAME_LINES, **known)
+            return Pair(*match.key, *estimates, Ratio(1.0, 1.0, 1.0), "same", _SAME_LINES, **known)
         if min(lines[0].processes, lines[1].processes) < 2:
-            return Pair(*match.key, ratio=ratio_of(*times), verdict="unsure", reason=ONE_PROCESS, **known)
-        pair = Pair(*match.key, **known)
+            return Pair(*match.key, *estimates, ratio_of(*times), "unsure", ONE_PROCESS, **known)
+        pair = Pair(*match.key, *estimates, **known)
         if id(match) in self._beside:
             return self._beyond(pair, self._beside[id(match)])
         if any("contended" in line.warnings for line in lines):

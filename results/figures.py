@@ -24,6 +24,8 @@ def number(value: float | None) -> str:
     """Three significant digits; `-` where there is no figure."""
     if value is None:
         return "-"
+    if 1 <= value < 999.5:  # nearly all figures: what rounding lengthens has a digit less behind the point
+        return next(text for text in (f"{value:.2f}", f"{value:.1f}", f"{value:.0f}") if len(text) <= 4)
     if value == 0 or not math.isfinite(value):
         return f"{value:g}"
     digits = 2 - int(f"{value:.2e}".partition("e")[2])
@@ -51,8 +53,10 @@ def percent(value: float | None) -> str:
 
 def change(ratio: float) -> str:
     """A ratio as a signed change: 1.03 is `+3.0%`."""
-    # Adding 0.0 turns the -0.0 of a rounded tiny decrease into +0.0.
-    return f"{round(100 * (ratio - 1), 1) + 0.0:+.1f}%" if math.isfinite(ratio) else "?"
+    if not math.isfinite(ratio):
+        return "?"
+    text = f"{100 * (ratio - 1):+.1f}%"
+    return text if text != "-0.0%" else "+0.0%"  # a rounded tiny decrease
 
 
 def interval(ratio: Ratio) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -75,15 +76,15 @@ class _Layout:
 
     def lines(self) -> Iterator[str]:
         """The whole text."""
-        table, widths = self._table, self._widths()
+        table, row_lines = self._table, self._row_lines()
         yield from self._wrapped(table.title)
         if table.sections:
             yield ""
-            yield from self._row([column.name for column in table.columns], widths)
+            yield from row_lines([column.name for column in table.columns])
         for part in table.sections:
             yield from self._wrapped(part.title) if part.title else ()
             for row in part.rows:
-                yield from self._row(row, widths)
+                yield from row_lines(row)
         notes = [f"[{number}] {note}" for number, note in enumerate(table.notes, 1)]
         if self._left_out:
             notes.append(f"left out to fit: {', '.join(self._left_out)} (a wider terminal, --csv or --json has them)")
@@ -92,17 +93,24 @@ class _Layout:
         for note in notes:
             yield from self._wrapped(note)
 
-    def _row(self, row: Sequence[str], widths: Sequence[int]) -> Iterator[str]:
-        *before, last = row
-        pairs = zip(before, widths, self._table.columns, strict=False)
-        cells = [cell.rjust(width) if column.right else cell.ljust(width) for cell, width, column in pairs]
-        begin = "  " + "".join(f"{cell}  " for cell in cells)
-        room = None if self._width is None else max(self._width - len(begin), LAST)
-        texts = _folded(last, room) if room is not None and len(last) > room else [last]
-        if self._table.columns[-1].right and len(texts) == 1:
-            texts = [last.rjust(widths[-1])]
-        for number, text in enumerate(texts):
-            yield ((begin if not number else " " * len(begin)) + text).rstrip()
+    def _row_lines(self) -> Callable[[Sequence[str]], list[str]]:
+        """What makes lines of a row: one, or several where its last cell is too long."""
+        *widths, last_width = self._widths()
+        *columns, last_column = self._table.columns
+        cells = (f"{{:{'>' if column.right else '<'}{width}}}  " for column, width in zip(columns, widths, strict=True))
+        begin = ("  " + "".join(cells)).format
+        before = 2 + sum(width + 2 for width in widths)
+        room = math.inf if self._width is None else max(self._width - before, LAST)
+        whole = min(last_width, room) if last_column.right else 0
+
+        def lines(row: Sequence[str]) -> list[str]:
+            *cells, last = row
+            if len(last) <= room:
+                return [(begin(*cells) + last.rjust(int(whole))).rstrip()]
+            texts = _folded(last, int(room)) or [""]
+            return [(begin(*cells) + texts[0]).rstrip(), *((" " * before + text).rstrip() for text in texts[1:])]
+
+        return lines
 
     def _wrapped(self, text: str) -> list[str]:
         if self._width is None or len(text) <= self._width:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from array import array
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -67,15 +68,17 @@ def levels_of(lines: Sequence[Any]) -> list[Level]:
 
 def read_several_times(paths: Sequence[Path]) -> list[RunFile]:
     """`read_times` of each file; long ones at once. Raises UserError as that does, of the first file that is wrong."""
-    together = min(sum(_size(path) >= LONG for path in paths), os.cpu_count() or 1)
-    if together < 2:
+    elsewhere = [path for path in paths if _size(path) >= LONG][: (os.cpu_count() or 1) - 1]
+    if not elsewhere or len(paths) < 2:
         return [read_times(path) for path in paths]
     from concurrent.futures import ProcessPoolExecutor
     from multiprocessing import get_context
 
     # A fresh interpreter: a copy of this one would share the threads and locks of whatever was loaded before.
-    with ProcessPoolExecutor(together, get_context("spawn")) as pool, no_cycles():
-        return [_received(path, text) for path, text in zip(paths, pool.map(_sent, paths), strict=True)]
+    with ProcessPoolExecutor(len(elsewhere), get_context("spawn")) as pool, no_cycles():
+        sent = {path: pool.submit(_sent, path) for path in elsewhere[: len(paths) - 1]}
+        here = {path: _with_levels(read_times(path)) for path in paths if path not in sent}
+        return [here[path] if path in here else _received(path, sent[path].result()) for path in paths]
 
 
 def _size(path: Path) -> int:
@@ -85,10 +88,14 @@ def _size(path: Path) -> int:
 
 def _sent(path: Path) -> bytes:
     with no_cycles():
-        found = read_times(path)
-        lines = list(_levelled(found.measurements))
+        found = _with_levels(read_times(path))
+        lines = list(found.measurements)
         about = (found.run, list(found.ceilings), lines, list(found.digests), found.end, found.torn, found.lines)
         return msgspec.msgpack.encode(_Sent(*about, len(found.parts), found.newer), enc_hook=list)
+
+
+def _with_levels(found: RunFile) -> RunFile:
+    return replace(found, measurements=tuple(_levelled(found.measurements)))  # type: ignore[arg-type]
 
 
 def _levelled(lines: Sequence[Any]) -> Iterable[Levelled]:

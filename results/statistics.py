@@ -114,8 +114,8 @@ class Level:
     @property
     def estimate(self) -> Estimate:
         """With its 95 % interval."""
-        spread = _ratio(0.0, _half_width(self.error.size, self.error.degrees) + self.error.bias)
-        return Estimate(self.ns, self.ns * spread.low, self.ns * spread.high)
+        half = _half_width(self.error.size, self.error.degrees) + self.error.bias
+        return Estimate(self.ns, self.ns * math.exp(-half), self.ns * _exp(half))
 
 
 def levels(several: Sequence[Series]) -> list[Level]:
@@ -304,9 +304,12 @@ def _estimate(series: Series) -> Estimate:
 
 
 def _ratio(log_centre: float, half: float) -> Ratio:
-    # A half-width beyond e^700 is no knowledge at all, and would overflow.
-    high = math.exp(log_centre + half) if log_centre + half < 700 else math.inf
-    return Ratio(math.exp(log_centre), math.exp(log_centre - half), high)
+    return Ratio(math.exp(log_centre), math.exp(log_centre - half), _exp(log_centre + half))
+
+
+def _exp(log: float) -> float:
+    """e^log; a half-width beyond e^700 is no knowledge at all, and would overflow."""
+    return math.exp(log) if log < 700 else math.inf
 
 
 def _half_width(error: float, degrees: float) -> float:
@@ -315,7 +318,10 @@ def _half_width(error: float, degrees: float) -> float:
 
 def _coarse(degrees: float) -> float:
     """Degrees of freedom rounded down to three digits: thousands of them share a few quantiles, which are remembered."""
-    step = 10.0 ** (math.floor(math.log10(degrees)) - 2) if degrees < 1e6 else 1e5
+    if 1 <= degrees < 1000:  # nearly always
+        step = 0.01 if degrees < 10 else 0.1 if degrees < 100 else 1.0
+    else:
+        step = 10.0 ** (math.floor(math.log10(degrees)) - 2) if degrees < 1e6 else 1e5
     return math.floor(degrees / step) * step if degrees < math.inf else degrees
 
 
