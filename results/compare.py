@@ -196,7 +196,7 @@ class _Judge:
     def _beyond(self, pair: Pair, found: two_runs.Difference) -> Pair:
         moved = math.exp(found.canary)
         decided = self._decided(replace(pair, canary_ratio=moved), found.joined)
-        if max(moved, 1 / moved) <= MOST_MOVED:
+        if not _has_moved(decided):
             return decided
         return replace(decided, verdict="unsure", p=None, reason=MOVED.format(percent(moved)))
 
@@ -209,6 +209,11 @@ class _Judge:
         word = verdict(compared, margins.threshold, margins.same)
         tails = {"slower": found.p_above, "faster": found.p_below}
         return replace(pair, ratio=compared, verdict=word, p=tails[word](margins.threshold) if word in tails else None)
+
+
+def _has_moved(pair: Pair) -> bool:
+    """Whether the machine is not what it was, by its canary."""
+    return pair.canary_ratio is not None and not 1 / MOST_MOVED <= pair.canary_ratio <= MOST_MOVED
 
 
 def _levels_of(matches: Sequence[Match]) -> dict[int, Level]:
@@ -285,7 +290,7 @@ def _mean_verdict(pairs: tuple[Pair, ...], mean: Ratio, margins: Margins) -> Ver
     comparable = [pair for pair in pairs if pair.ratio]
     if all(pair.reason == _SAME_LINES for pair in comparable):
         return "same"
-    if any(pair.reason == ONE_PROCESS for pair in comparable):
+    if any(pair.reason == ONE_PROCESS or _has_moved(pair) for pair in comparable):
         return "unsure"
     return verdict(mean, margins.threshold, margins.same)
 

@@ -65,6 +65,15 @@ def test_a_machine_that_became_another_leaves_no_verdict(write_run: WriteRun) ->
     assert str(pair.reason).startswith("the canary took 14")
 
 
+def test_a_machine_that_became_another_leaves_no_verdict_of_the_mean_either(write_run: WriteRun) -> None:
+    base = write_run(several(), several(2_000_000, case=OTHER))
+    new = write_run(several(2_000_000, 1.4), several(4_000_000, 1.4, case=OTHER), name="new")
+    found = compare(base, new)
+    assert found.mean.low > 1.5
+    assert [pair.verdict for pair in found.pairs] == ["unsure", "unsure"]
+    assert found.mean_verdict == "unsure"
+
+
 def test_contention_that_no_common_canary_saw_is_not_compared(write_run: WriteRun) -> None:
     base = write_run(several(warnings=["contended"]), several(case=OTHER))
     new = write_run(several(canary="another"), several(case=OTHER), name="new")
