@@ -115,6 +115,10 @@ class Comparison:
         """Pairs with a ratio."""
         return tuple(pair for pair in self.pairs if pair.ratio)
 
+    def mean_is_of(self, shown: Sequence[Pair]) -> bool:
+        """Whether these are all the pairs that the mean is of; beside a choice of them that must be said."""
+        return sum(pair.ratio is not None for pair in shown) == len(self.comparable)
+
 
 def compare(base: RunFile, new: RunFile, margins: Margins | None = None, across_formats: bool = False) -> Comparison:
     """Compares two runs (`across_formats` as in `matched`), verdicts corrected by Benjamini and Hochberg.
@@ -252,9 +256,13 @@ def _corrected(pairs: Sequence[Pair], correct: Correction) -> tuple[Pair, ...]:
 
 
 def comparison_rows(comparison: Comparison, pairs: Sequence[Pair] | None = None) -> list[dict[str, Any]]:
-    """The pairs (or these of them) as plain dicts, and the geometric mean of all as the last one (case `geometric mean`)."""
-    mean = Pair("geometric mean", "*", "*", ratio=comparison.mean, verdict=comparison.mean_verdict)
+    """The pairs (or these of them) as plain dicts, and the geometric mean of all as the last one (case `geometric mean`).
+
+    Beside a choice of the pairs its `reason` says so.
+    """
     shown = comparison.pairs if pairs is None else pairs
+    said = None if comparison.mean_is_of(shown) else f"of all {len(comparison.comparable)}, not only these"
+    mean = Pair("geometric mean", "*", "*", ratio=comparison.mean, verdict=comparison.mean_verdict, reason=said)
     return [pair_row(comparison.base, comparison.new, pair) for pair in (*shown, mean)]
 
 

@@ -127,11 +127,13 @@ def power_table(run_file: RunFile, measurements: Iterable[Measurement] | None = 
 def comparison_table(comparison: Comparison, pairs: Sequence[Pair] | None = None) -> Table:
     """Each pair (or these of them) with ratio, interval and verdict; the geometric mean of all is the last section."""
     notes = _Notes()
-    rows = [(pair.case, _pair_row(pair, notes)) for pair in (comparison.pairs if pairs is None else pairs)]
+    shown = comparison.pairs if pairs is None else pairs
+    rows = [(pair.case, _pair_row(pair, notes)) for pair in shown]
     sections = [Section(case, tuple(members)) for case, members in _grouped(rows).items()]
     count = len(comparison.comparable)
+    said = f"{count}" if comparison.mean_is_of(shown) else f"all {count}, not only these"
     mean = Pair("", "", "", ratio=comparison.mean, verdict=comparison.mean_verdict)
-    sections.append(Section(f"geometric mean of {count}", (_pair_row(mean, notes),)))
+    sections.append(Section(f"geometric mean of {said}", (_pair_row(mean, notes),)))
     names = (Column("base", minor=2), Column("new", minor=1), Column("change"), Column("95% interval"))
     columns = (_text("target"), _text("implementation"), *names, _text("verdict"))
     title = f"{comparison.new} against {comparison.base}: change of time, > 0 is slower"

@@ -79,6 +79,7 @@ def test_a_comparison_is_chosen_and_sorted(record: Stage) -> None:
     words = ("compare", "run.jsonl", "run.jsonl", "--where", "tokens==4", "--sort", "ratio", "--json")
     rows = json.loads(record.play(*words).stdout)["comparisons"]
     assert [row["case"] for row in rows] == [drill(4), "geometric mean"]
+    assert rows[-1]["reason"] == "of all 2, not only these"
 
 
 def test_tables_are_as_narrow_as_the_terminal(record: Stage) -> None:

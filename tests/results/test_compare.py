@@ -170,6 +170,13 @@ def test_the_mean_of_twice_and_half_is_one(write_run: WriteRun) -> None:
     assert (last["case"], last["ratio"]) == ("geometric mean", pytest.approx(1))
 
 
+def test_beside_a_choice_of_the_pairs_the_mean_says_that_it_is_of_all(write_run: WriteRun) -> None:
+    base = write_run(measurement(), measurement(case=OTHER), failed(target="ort:cpu"))
+    found = compare(base, write_run(measurement(), measurement(case=OTHER), name="new"))
+    whole, chosen = (comparison_rows(found, pairs)[-1] for pairs in (found.comparable, found.pairs[:1]))
+    assert (whole["reason"], chosen["reason"]) == (None, "of all 2, not only these")
+
+
 def test_contention_is_said(write_run: WriteRun) -> None:
     found = compare(write_run(measurement(warnings=["contended"])), write_run(measurement(), name="new"))
     assert only(found).warnings == ("base contended",)
