@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from results.compare import Comparison, Entry, Pair, SideBySide
@@ -160,20 +162,23 @@ def duel_table(decisions: Sequence[CaseDecision]) -> Table:
 
 
 def ranking_table(rows: Sequence[Mapping[str, Any]], column: str) -> Table:
-    """Rows of `results.tidy` in this order, each with its value in a column and a bar as long as that."""
+    """Rows of `results.tidy` in this order, each with its device, its value in a column and a bar as long as that."""
     values = [row[column] for row in rows]
-    numbers = [value for value in values if _is_number(value)]
-    largest = max(map(abs, numbers), default=0) or 1
-    sections: list[Section] = []
+    largest = max((abs(value) for value in values if _is_number(value)), default=0) or 1
+    several = len({row["run"] for row in rows}) > 1
+    lines: list[tuple[str, tuple[str, ...]]] = []
     for row, value in zip(rows, values, strict=True):
+        names = (row["target"], row["implementation"], *([row["run"]] if several else []))
         bar = BAR * round(BAR_LENGTH * abs(value) / largest) if _is_number(value) else ""
-        cells = (str(row["target"]), str(row["implementation"]), _value(column, value), bar, str(row["status"]))
-        if sections and sections[-1].title == row["case"]:
-            sections[-1] = Section(row["case"], (*sections[-1].rows, cells))
-        else:
-            sections.append(Section(row["case"], (cells,)))
-    columns = (_text("target"), _text("implementation"), Column(column), Column("", False, minor=1), _text("status"))
-    return Table(f"{len(rows)} measurements by {column}", columns, tuple(sections))
+        cells = (*map(str, names), _value(column, value), bar, str(row["status"]), str(row["device"] or ""))
+        lines.append((row["case"], cells))
+    together = groupby(lines, key=itemgetter(0))
+    sections = tuple(Section(case, tuple(cells for _, cells in members)) for case, members in together)
+    runs = [Column("run", right=False, minor=1)] if several else []
+    figures = (Column(column), Column("", right=False, minor=2))
+    # The device is last: on a narrow terminal its name goes on in the next line rather than being left out.
+    columns = (_text("target"), _text("implementation"), *runs, *figures, _text("status"), _text("device"))
+    return Table(f"{len(rows)} measurements by {column}", columns, sections)
 
 
 def published_table(found: Sequence[Beside]) -> Table:
