@@ -8,7 +8,7 @@ from results.layout import Column, Section, Table
 from results.tables import ranking_table, show_table
 from results.tidy import tidy_rows
 from results.visible import visible
-from tests.results.conftest import WriteRun, ceilings, failed, measurement, run_header
+from tests.results.conftest import OLMOE, WriteRun, ceilings, failed, measurement, run_header
 
 WIDE = Table(
     "title",
@@ -64,6 +64,12 @@ def test_a_ranking_says_who_is_first_however_narrow_the_terminal(write_run: Writ
     text = table.text(80)
     assert "96-Core" in text and "there" in text and "█" not in text and "left out" not in text
     assert "96-Core" in table.text(65) and "left out to fit: run (" in table.text(65)
+
+
+def test_works_of_one_case_id_stand_under_headings_of_their_own(write_run: WriteRun) -> None:
+    rows = tidy_rows(write_run(measurement(), measurement(900_000, case_digest="e" * 64)))
+    first, second = (section.title for section in ranking_table(rows, "estimate_ns").sections)
+    assert first.startswith(OLMOE) and second == f"{OLMOE}, digest {'e' * 12}, method 1"
 
 
 def test_a_ranking_of_one_run_does_not_repeat_its_name(write_run: WriteRun) -> None:

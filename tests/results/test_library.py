@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from results.library import export_folder, fastest_rows, query, run_paths
+from results.record import METHOD_VERSION
 from results.store import read
 from results.tidy import COLUMNS, tidy_rows
 from results.where import condition_of
-from tests.results.conftest import OLMOE, WriteRun, ceilings, failed, measurement, several
+from tests.results.conftest import OLMOE, WriteRun, ceilings, failed, measurement, run_header, several
 from workloads.case import UserError
 
 T64 = OLMOE.replace("t16", "t64")
@@ -102,6 +103,19 @@ def test_the_best_are_the_fastest_exact_ones(table: Path) -> None:
     ]
     key = lambda row: (row["case"], row["device"])  # noqa: E731
     assert sorted(best, key=key) == sorted(fastest_rows(every), key=key)
+
+
+def test_what_is_other_work_under_the_same_name_is_ranked_apart(write_run: WriteRun, tmp_path: Path) -> None:
+    """The first alone is beaten: the others are of another version of the workload, and of another method."""
+    write_run(measurement(), name="a")
+    write_run(measurement(900_000), name="b")
+    write_run(measurement(800_000, case_digest="e" * 64), name="c")
+    write_run(measurement(700_000), name="d", header=run_header(method_version=METHOD_VERSION + 1))
+    export_folder(tmp_path, tmp_path / "all.parquet")
+    found = query(tmp_path / "all.parquet", condition_of([], COLUMNS), best=True)
+    assert sorted(row["run"] for row in found) == ["b", "c", "d"]
+    every = query(tmp_path / "all.parquet", condition_of([], COLUMNS))
+    assert sorted(row["run"] for row in fastest_rows(every)) == ["b", "c", "d"]
 
 
 def test_what_is_no_table_is_refused(folder: Path) -> None:
