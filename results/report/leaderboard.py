@@ -27,13 +27,14 @@ Addresses = dict[str, str]
 
 
 def rank_rows(title: str, places: Sequence[Place], devices: Addresses) -> Flat:
-    """One ranking of one case. A column that no entry has a figure for is left out."""
-    kept = [one for one in _NORMALISED if any(one[1](place.entry) for place in places)]
-    names = ("p50", "±95%", *(name for name, _ in kept), "change", "95% interval")
+    """One ranking of one case. A column that no entry has anything for is left out."""
+    kept = [one for one in _OPTIONAL if any(one[1](place.entry) for place in places)]
     columns = (
         Column("#", right=True),
         *(Column(name) for name in ("device", "target", "implementation")),
-        *(Column(name, right=True) for name in names),
+        *(Column(name, right=True) for name in ("p50", "±95%")),
+        *(column for column, _ in kept),
+        *(Column(name, right=True) for name in ("change", "95% interval")),
         Column("against #1"),
         Column("record"),
     )
@@ -42,19 +43,30 @@ def rank_rows(title: str, places: Sequence[Place], devices: Addresses) -> Flat:
 
 
 _Make = Callable[[Entry], Cell | None]
-_NORMALISED: tuple[tuple[str, _Make], ...] = (
-    ("tokens/s per device", lambda one: _figure(one.figures.tokens_per_s, plain_rate)),
-    ("roofline", lambda one: _figure(one.figures.roofline_ratio, percent)),
-    ("tokens/J, measured", lambda one: _figure(one.tokens_per_joule, number)),
-    ("tokens/s per TDP watt", lambda one: _figure(one.tokens_per_s_per_tdp_w, number)),
-    ("$ per M tokens", lambda one: _dollars(one)),
-    ("error of tolerance", lambda one: _figure(_error(one), percent)),
+_OPTIONAL: tuple[tuple[Column, _Make], ...] = (
+    (Column("warnings", wrap=True), lambda one: _warned(one)),
+    (Column("tokens/s per device", right=True), lambda one: _figure(one.figures.tokens_per_s, plain_rate)),
+    (Column("roofline", right=True), lambda one: _figure(one.figures.roofline_ratio, percent)),
+    (Column("tokens/J, measured", right=True), lambda one: _per_joule(one)),
+    (Column("tokens/s per TDP watt", right=True), lambda one: _figure(one.tokens_per_s_per_tdp_w, number)),
+    (Column("$ per M tokens", right=True), lambda one: _dollars(one)),
+    (Column("error of tolerance", right=True), lambda one: _figure(_error(one), percent)),
 )
-"""Each with the cell of an entry; None where it has no such figure."""
+"""Each with the cell of an entry; None where it has no such figure, or no warning."""
 
 
 def _figure(value: float | None, text: Callable[[float | None], str]) -> Cell | None:
     return None if value is None else Cell(text(value), value)
+
+
+def _warned(one: Entry) -> Cell | None:
+    return Cell(", ".join(one.figures.warnings)) if one.figures.warnings else None
+
+
+def _per_joule(one: Entry) -> Cell | None:
+    """With what the meter covers: a figure of a card and one of a host's package are two things."""
+    value, energy = one.tokens_per_joule, one.figures.energy
+    return Cell(f"{number(value)} ({energy.scope})", value) if value is not None and energy else None
 
 
 def _dollars(one: Entry) -> Cell | None:
