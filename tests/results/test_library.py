@@ -22,7 +22,8 @@ T64 = OLMOE.replace("t16", "t64")
 @pytest.fixture
 def folder(tmp_path: Path, write_run: WriteRun) -> Path:
     """Three runs, one of them compressed, and a file that is none."""
-    write_run(*ceilings(), measurement(), measurement(900_000, target="ort:cpu", warnings=["noisy"]), name="a")
+    warned = measurement(900_000, target="ort:cpu", warnings=["noisy", "contended"])
+    write_run(*ceilings(), measurement(), warned, name="a")
     write_run(several(2_000_000, case=T64), failed(target="ort:cpu"), name="b")
     write_run(measurement(800_000, division="open"), measurement(950_000, implementation="grouped"), name="c")
     plain = tmp_path / "c.jsonl"
@@ -65,6 +66,11 @@ CONDITIONS = [
     'target!="torch*"',
     '"noisy" in warnings',
     '"noisy" not in warnings',
+    '"no*" in warnings',
+    '"*ois*" not in warnings',
+    '"no*ed" in warnings',
+    '"*" in warnings',
+    '"" in warnings',
     '"torch" in target',
     "warnings",
     'target in ("ort:cpu", "null:a")',
