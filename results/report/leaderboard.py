@@ -10,7 +10,7 @@ from results.compare import Pair
 from results.figures import change, number, percent, plain_rate, time_text
 from results.report.answer import machine_name
 from results.report.ranking import Device, Entry, Place, Record, ranked
-from results.report.rows import Cell, Column, Flat
+from results.report.rows import Cell, Column, Flat, share_text
 
 __all__ = ["address", "case_rows", "device_rows", "rank_rows", "record_rows", "standing_rows", "unranked_rows"]
 
@@ -150,34 +150,38 @@ def unranked_rows(title: str, entries: Iterable[Entry], devices: Addresses) -> F
 def case_rows(by_case: dict[str, list[Entry]], cases: Addresses, devices: Addresses) -> Flat:
     """Every case with its first place among exact implementations."""
     names = ("model", "dtype", "routing", "scenario")
+    seeds = any(entries[0].shown.case.seed for entries in by_case.values())
     columns = (
         Column("workload", pick=True),
         *(Column(name, pick=True) for name in names),
         Column("EP", right=True, pick=True),
         Column("tokens", right=True),
+        *([Column("seed", right=True, pick=True)] if seeds else []),
         Column("fastest device", pick=True),
         Column("target", pick=True),
         Column("tokens/s", right=True),
         Column("devices", right=True),
         Column("case"),
     )
-    rows = tuple(_case(case, entries, cases, devices) for case, entries in by_case.items())
+    rows = tuple(_case(entries, cases[name], devices, seeds) for name, entries in by_case.items())
     return Flat("Every case, and who is first among exact implementations of verified records.", columns, rows)
 
 
-def _case(name: str, entries: Sequence[Entry], cases: Addresses, devices: Addresses) -> tuple[Cell, ...]:
+def _case(entries: Sequence[Entry], page: str, devices: Addresses, seeds: bool) -> tuple[Cell, ...]:
     case, places = entries[0].shown.case, ranked(entries, "closed")
     first = places[0].entry if places else None
+    count = len({place.entry.device.name for place in places})
     return (
         Cell("+".join((case.workload, *case.variants))),
         *(Cell(value) for value in (case.model, case.dtype, case.routing, case.scenario)),
-        Cell(f"{case.ep}", case.ep),
+        Cell(share_text(case), case.ep),
         Cell(f"{case.tokens}", case.tokens),
+        *([Cell(f"{case.seed}", case.seed)] if seeds else []),
         Cell(first.device.name, link=devices[first.device.name]) if first else Cell("no verified record"),
         Cell(first.shown.line.target if first else ""),
         _figure(first.figures.tokens_per_s if first else None, plain_rate) or Cell(""),
-        Cell(f"{len({place.entry.device.name for place in places})}", len(places)),
-        Cell("ranking", link=cases[name]),
+        Cell(f"{count}", count),
+        Cell("ranking", link=page),
     )
 
 

@@ -145,6 +145,18 @@ def test_a_ranking_tells_what_tokens_per_joule_are_of(write_run: WriteRun) -> No
     assert row["tokens/J, measured"].text == "80.0 (gpu)"
 
 
+SHARES = ("ep32/t1/fp32/zipf1.0/latency", "ep32-median/t1/fp32/zipf1.0/latency+s7")
+
+
+def test_the_index_tells_cases_apart_and_counts_devices_not_targets(write_run: WriteRun) -> None:
+    shares = [measurement(case=f"moe-layer/deepseek-v4-flash/{share}") for share in SHARES]
+    entries = entries_of(records(write_run(*shares, measurement(case=shares[0].case, target="ort:cpu"))))
+    by_case = {line.case: [one for one in entries if one.shown.line.case == line.case] for line in shares}
+    rows = cells(leaderboard.case_rows(by_case, dict.fromkeys(by_case, "x"), {entries[0].device.name: "y"}))
+    assert [(row["EP"].text, row["seed"].text) for row in rows] == [("32", "0"), ("32-median", "7")]
+    assert [(row["devices"].text, row["devices"].value) for row in rows] == [("1", 1), ("1", 1)]
+
+
 @pytest.fixture
 def site(write_run: WriteRun, tmp_path: Path) -> Path:
     write_run(measurement(), measurement(900_000, implementation="grouped", division="closed"))
