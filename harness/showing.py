@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["ShowAsk", "shown_rows", "shown_tables"]
 
 Read = Callable[[Path], "RunFile"]
+NOT_VERIFIED = "not verified, but what the records say: `moemark report DIR -o SITE` ranks verified ones alone"
 
 
 @dataclass(frozen=True)
@@ -27,13 +28,18 @@ class ShowAsk:
     where: tuple[str, ...] = ()
     sort: str | None = None
     best: bool = False
-    """Of each case on each device the fastest alone."""
+    """Of each work on each device the fastest alone."""
     published: bool = False
+
+    @property
+    def unverified(self) -> bool:
+        """Whether rows are ranked, or come from a table, as records have them: nobody looked whether these can be true."""
+        return self.best or any(map(is_table, self.paths))
 
     @property
     def ranked(self) -> bool:
         """Whether rows stand in an order of their own, so that tables of single runs cannot hold them."""
-        return self.sort is not None or self.best or any(map(is_table, self.paths))
+        return self.sort is not None or self.unverified
 
 
 def is_table(path: Path) -> bool:
@@ -54,7 +60,8 @@ def shown_rows(ask: ShowAsk, read: Read) -> list[dict[str, Any]]:
             run_file = read(path)
             rows += tidy_rows(run_file, chosen(run_file, ask.where))
     if ask.best:
-        rows = [dict(row) for row in fastest_rows(rows)]
+        # Works of one case id stand together.
+        rows = sorted(map(dict, fastest_rows(rows)), key=lambda row: (row["case_digest"], row["method_version"]))
     sort = ask.sort or ("case" if ask.best else None)
     return [rows[place] for place in ordered(rows, sort, COLUMNS)] if sort else rows
 
@@ -65,7 +72,8 @@ def shown_tables(ask: ShowAsk, read: Read) -> list[Table]:
 
     if ask.ranked:
         rows = shown_rows(ask, read)
-        tables = [ranking_table(rows, (ask.sort or "estimate_ns").removeprefix("-"))]
+        notes = (NOT_VERIFIED,) if ask.unverified else ()
+        tables = [ranking_table(rows, (ask.sort or "estimate_ns").removeprefix("-"), notes)]
         return [*tables, *_published(rows)] if ask.published else tables
     found = [_of_run(ask, read(path)) for path in ask.paths]
     return [table for tables in found for table in tables]

@@ -115,6 +115,10 @@ class Comparison:
         """Pairs with a ratio."""
         return tuple(pair for pair in self.pairs if pair.ratio)
 
+    def mean_is_of(self, shown: Sequence[Pair]) -> bool:
+        """Whether these are all the pairs that the mean is of; beside a choice of them that must be said."""
+        return sum(pair.ratio is not None for pair in shown) == len(self.comparable)
+
 
 def compare(base: RunFile, new: RunFile, margins: Margins | None = None, across_formats: bool = False) -> Comparison:
     """Compares two runs (`across_formats` as in `matched`), verdicts corrected by Benjamini and Hochberg.
@@ -196,7 +200,7 @@ class _Judge:
     def _beyond(self, pair: Pair, found: two_runs.Difference) -> Pair:
         moved = math.exp(found.canary)
         decided = self._decided(replace(pair, canary_ratio=moved), found.joined)
-        if max(moved, 1 / moved) <= MOST_MOVED:
+        if not _has_moved(decided):
             return decided
         return replace(decided, verdict="unsure", p=None, reason=MOVED.format(percent(moved)))
 
@@ -209,6 +213,11 @@ class _Judge:
         word = verdict(compared, margins.threshold, margins.same)
         tails = {"slower": found.p_above, "faster": found.p_below}
         return replace(pair, ratio=compared, verdict=word, p=tails[word](margins.threshold) if word in tails else None)
+
+
+def _has_moved(pair: Pair) -> bool:
+    """Whether the machine is not what it was, by its canary."""
+    return pair.canary_ratio is not None and not 1 / MOST_MOVED <= pair.canary_ratio <= MOST_MOVED
 
 
 def _levels_of(matches: Sequence[Match]) -> dict[int, Level]:
@@ -247,9 +256,13 @@ def _corrected(pairs: Sequence[Pair], correct: Correction) -> tuple[Pair, ...]:
 
 
 def comparison_rows(comparison: Comparison, pairs: Sequence[Pair] | None = None) -> list[dict[str, Any]]:
-    """The pairs (or these of them) as plain dicts, and the geometric mean of all as the last one (case `geometric mean`)."""
-    mean = Pair("geometric mean", "*", "*", ratio=comparison.mean, verdict=comparison.mean_verdict)
+    """The pairs (or these of them) as plain dicts, and the geometric mean of all as the last one (case `geometric mean`).
+
+    Beside a choice of the pairs its `reason` says so.
+    """
     shown = comparison.pairs if pairs is None else pairs
+    said = None if comparison.mean_is_of(shown) else f"of all {len(comparison.comparable)}, not only these"
+    mean = Pair("geometric mean", "*", "*", ratio=comparison.mean, verdict=comparison.mean_verdict, reason=said)
     return [pair_row(comparison.base, comparison.new, pair) for pair in (*shown, mean)]
 
 
@@ -285,7 +298,7 @@ def _mean_verdict(pairs: tuple[Pair, ...], mean: Ratio, margins: Margins) -> Ver
     comparable = [pair for pair in pairs if pair.ratio]
     if all(pair.reason == _SAME_LINES for pair in comparable):
         return "same"
-    if any(pair.reason == ONE_PROCESS for pair in comparable):
+    if any(pair.reason == ONE_PROCESS or _has_moved(pair) for pair in comparable):
         return "unsure"
     return verdict(mean, margins.threshold, margins.same)
 

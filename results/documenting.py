@@ -128,7 +128,7 @@ def metrics_document() -> str:
         *_functions(statistics, ("ratio", "ratio_of", "verdict", "geometric_mean")),
         "## Energy (`results.energy`)",
         _text(energy),
-        *_functions(energy, ("energy_of", "mean_watts")),
+        *_functions(energy, ("energy_of", "tokens_per_joule", "mean_watts")),
     ]
     return "\n\n".join(parts) + "\n"
 

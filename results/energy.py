@@ -18,7 +18,7 @@ from itertools import pairwise
 
 from results.record import Measurement, Power, Readings
 
-__all__ = ["LEAST_S", "Energy", "energy_of", "mean_watts", "why_no_energy"]
+__all__ = ["LEAST_S", "Energy", "energy_of", "mean_watts", "tokens_per_joule", "why_no_energy"]
 
 LEAST_S = 60.0
 """Shorter work says little of energy: meters average over up to a second, and clocks fall as the device gets warm."""
@@ -70,6 +70,11 @@ def why_no_energy(measurement: Measurement) -> str | None:
         return f"{power.source} tells no power here"
     worked_s = sum(measurement.samples_ns) / 1e9
     return f"{worked_s:.3g} s of work: energy takes {LEAST_S:g} s" if worked_s < LEAST_S else None
+
+
+def tokens_per_joule(energy: Energy) -> float | None:
+    """Tokens/J, that is tokens/s per watt drawn, idle power included: 1 / (J/token); None where the meter told no energy."""
+    return 1 / energy.joules_per_token if energy.joules_per_token > 0 else None
 
 
 def mean_watts(readings: Readings) -> float | None:

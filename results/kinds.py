@@ -14,7 +14,7 @@ TEXT = (
 )
 WHOLE = (
     "ep tokens seed calls_per_sample processes samples prepare_ns compile_ns first_call_ns warmup_calls copies memory_bytes"
-    " flops bytes assignments rows distinct_experts ranks ranks_hosts"
+    " flops bytes assignments rows distinct_experts ranks ranks_hosts method_version"
 )
 YES_NO = "sync_per_call weights_cold ranks_shared_cpu"
 TEXT_LISTS = "warnings"

@@ -59,7 +59,8 @@ class _Layout:
         self._left_out: list[str] = []
         self._table = _shown(table)
         while (dropped := self._too_wide()) is not None:
-            self._left_out.append(self._table.columns[dropped].name)
+            if name := self._table.columns[dropped].name:  # a bar has none, and is no loss
+                self._left_out.append(name)
             self._table = _without(self._table, dropped)
 
     def _widths(self) -> list[int]:

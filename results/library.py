@@ -1,7 +1,8 @@
 """Many runs as one Parquet table: exported once, then filtered and ranked in seconds, whatever their number.
 
 The table is that of `results.tidy`, a row a measurement, its columns the same whatever the runs hold. It is derived: the
-records are what counts, and the column `line_sha256` leads back to them.
+records are what counts, and the column `line_sha256` leads back to them. Nothing in it was verified: that takes longer than all
+else, and a table could be edited afterwards.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ __all__ = ["Exported", "export_folder", "fastest_rows", "query", "run_paths"]
 
 ROWS_A_GROUP = 50_000
 ENDINGS = (".jsonl", ".jsonl.gz")
-RANKED = ("case", "device", "target", "status", "division", "estimate_ns")
+WORK = ("case", "case_digest", "method_version")
+"""What rows of the same work share: in another version, or by another method, an id means something else."""
+RANKED = (*WORK, "device", "target", "status", "division", "estimate_ns")
 """What rows are ranked by."""
 
 
@@ -104,7 +107,7 @@ def _table(rows: list[dict[str, Any]]) -> pa.Table:
 
 
 def query(path: Path, condition: Condition, best: bool = False) -> list[dict[str, Any]]:
-    """The rows of an exported table that meet a condition; `best`: of each case on each device the fastest exact one alone.
+    """The rows of an exported table that meet a condition; `best`: of each work on each device the fastest exact one alone.
 
     Raises UserError for a file that is no such table, or where a text is compared with a number.
     """
@@ -122,10 +125,10 @@ def query(path: Path, condition: Condition, best: bool = False) -> list[dict[str
 
 
 def fastest_rows(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Of each case on each device (of each target, where it has no name) the fastest row that is `ok` and not `open`."""
-    best: dict[tuple[str, str], Mapping[str, Any]] = {}
+    """Of each work on each device (of each target, where it has no name) the fastest row that is `ok` and not `open`."""
+    best: dict[tuple[Any, ...], Mapping[str, Any]] = {}
     for row in rows:
-        key = (row["case"], row["device"] or row["target"])
+        key = (*(row[name] for name in WORK), row["device"] or row["target"])
         ranked = row["status"] == "ok" and row["division"] != "open"
         if ranked and (key not in best or row["estimate_ns"] < best[key]["estimate_ns"]):
             best[key] = row
@@ -148,6 +151,6 @@ def _fastest(table: pa.Table) -> pa.Table:
     ranked = table.filter((field("status") == "ok") & (field("division") != "open") & field("estimate_ns").is_valid())
     ranked = ranked.append_column("place", pc.coalesce(ranked["device"], ranked["target"]))
     order = pc.sort_indices(ranked, sort_keys=[("estimate_ns", "ascending")])
-    numbered = ranked.select(["case", "place"]).take(order).append_column("number", order)
-    first = numbered.group_by(["case", "place"], use_threads=False).aggregate([("number", "first")])
+    numbered = ranked.select([*WORK, "place"]).take(order).append_column("number", order)
+    first = numbered.group_by([*WORK, "place"], use_threads=False).aggregate([("number", "first")])
     return ranked.take(first["number_first"]).drop_columns(["place"])

@@ -36,6 +36,7 @@ __all__ = [
     "target_facts",
     "tflop_per_s",
     "times_of",
+    "tokens_per_s_per_tdp_w",
     "usd_per_million_tokens",
 ]
 
@@ -66,6 +67,11 @@ def sol_ns(flops: float, bytes_: float, gemm_tflop_per_s: float, memory_gb_per_s
 def usd_per_million_tokens(usd_per_hour: float, tokens_per_s: float) -> float:
     """What a million tokens cost at a price of the device's hour: usd/h * 1e6 / (3600 s/h * tokens/s)."""
     return usd_per_hour * 1e6 / (3600 * tokens_per_s)
+
+
+def tokens_per_s_per_tdp_w(tokens_per_s: float, tdp_w: float) -> float:
+    """Tokens/s per watt of the datasheet's board limit, whatever the work drew of it: tokens/s / TDP in W."""
+    return tokens_per_s / tdp_w
 
 
 def algbw_gb_per_s(ranks: Ranks, ns: float) -> float | None:

@@ -6,7 +6,9 @@ A case id is as wide as half a terminal, so a table has one section a case and t
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from results.compare import Comparison, Entry, Pair, SideBySide
@@ -127,11 +129,13 @@ def power_table(run_file: RunFile, measurements: Iterable[Measurement] | None = 
 def comparison_table(comparison: Comparison, pairs: Sequence[Pair] | None = None) -> Table:
     """Each pair (or these of them) with ratio, interval and verdict; the geometric mean of all is the last section."""
     notes = _Notes()
-    rows = [(pair.case, _pair_row(pair, notes)) for pair in (comparison.pairs if pairs is None else pairs)]
+    shown = comparison.pairs if pairs is None else pairs
+    rows = [(pair.case, _pair_row(pair, notes)) for pair in shown]
     sections = [Section(case, tuple(members)) for case, members in _grouped(rows).items()]
     count = len(comparison.comparable)
+    said = f"{count}" if comparison.mean_is_of(shown) else f"all {count}, not only these"
     mean = Pair("", "", "", ratio=comparison.mean, verdict=comparison.mean_verdict)
-    sections.append(Section(f"geometric mean of {count}", (_pair_row(mean, notes),)))
+    sections.append(Section(f"geometric mean of {said}", (_pair_row(mean, notes),)))
     names = (Column("base", minor=2), Column("new", minor=1), Column("change"), Column("95% interval"))
     columns = (_text("target"), _text("implementation"), *names, _text("verdict"))
     title = f"{comparison.new} against {comparison.base}: change of time, > 0 is slower"
@@ -157,21 +161,34 @@ def duel_table(decisions: Sequence[CaseDecision]) -> Table:
     return Table("B against A: change of time, > 0 is slower", columns, sections, notes.texts)
 
 
-def ranking_table(rows: Sequence[Mapping[str, Any]], column: str) -> Table:
-    """Rows of `results.tidy` in this order, each with its value in a column and a bar as long as that."""
+def ranking_table(rows: Sequence[Mapping[str, Any]], column: str, notes: tuple[str, ...] = ()) -> Table:
+    """Rows of `results.tidy` in this order, each with its device, its value in a column and a bar as long as that."""
     values = [row[column] for row in rows]
-    numbers = [value for value in values if _is_number(value)]
-    largest = max(map(abs, numbers), default=0) or 1
-    sections: list[Section] = []
-    for row, value in zip(rows, values, strict=True):
+    largest = max((abs(value) for value in values if _is_number(value)), default=0) or 1
+    several = len({row["run"] for row in rows}) > 1
+    lines: list[tuple[str, tuple[str, ...]]] = []
+    for row, heading, value in zip(rows, _headings(rows), values, strict=True):
+        names = (row["target"], row["implementation"], *([row["run"]] if several else []))
         bar = BAR * round(BAR_LENGTH * abs(value) / largest) if _is_number(value) else ""
-        cells = (str(row["target"]), str(row["implementation"]), _value(column, value), bar, str(row["status"]))
-        if sections and sections[-1].title == row["case"]:
-            sections[-1] = Section(row["case"], (*sections[-1].rows, cells))
-        else:
-            sections.append(Section(row["case"], (cells,)))
-    columns = (_text("target"), _text("implementation"), Column(column), Column("", False, minor=1), _text("status"))
-    return Table(f"{len(rows)} measurements by {column}", columns, tuple(sections))
+        cells = (*map(str, names), _value(column, value), bar, str(row["status"]), str(row["device"] or ""))
+        lines.append((heading, cells))
+    together = groupby(lines, key=itemgetter(0))
+    sections = tuple(Section(heading, tuple(cells for _, cells in members)) for heading, members in together)
+    runs = [Column("run", right=False, minor=1)] if several else []
+    figures = (Column(column), Column("", right=False, minor=2))
+    # The device is last: on a narrow terminal its name goes on in the next line rather than being left out.
+    columns = (_text("target"), _text("implementation"), *runs, *figures, _text("status"), _text("device"))
+    return Table(f"{len(rows)} measurements by {column}", columns, sections, notes)
+
+
+def _headings(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """The case of each row; where its id stands for several works, by other versions or methods, also which."""
+    works: dict[str, set[tuple[str, int]]] = {}
+    for row in rows:
+        works.setdefault(row["case"], set()).add((row["case_digest"], row["method_version"]))
+    for row in rows:
+        which = f", digest {row['case_digest'][:12]}, method {row['method_version']}"
+        yield row["case"] + (which if len(works[row["case"]]) > 1 else "")
 
 
 def published_table(found: Sequence[Beside]) -> Table:

@@ -76,7 +76,7 @@ _RANKS = (
     *("ranks", "ranks_backend", "ranks_hosts", "ranks_shared_cpu", "ranks_rows", "ranks_assignments", "ranks_cpu_ns"),
     "ranks_p50_ns",
 )
-_LAST = ("case_digest", "input_digest", "line_sha256")
+_LAST = ("method_version", "case_digest", "input_digest", "line_sha256")
 RECORDED = frozenset(
     ("run", "case", *_SEGMENTS, "target", "device", *_ABOUT, "samples", *_OBSERVED, *_PARTS, *_RANKS, *_LAST)
 )
@@ -139,6 +139,7 @@ def _recorded(run_file: RunFile, measurement: Measurement, digest: str, wanted: 
         "samples": len(measurement.samples_ns),
         **(_parts(measurement) if not wanted.isdisjoint(_PARTS) else {}),
         **(_ranks(measurement.ranks) if not wanted.isdisjoint(_RANKS) else {}),
+        "method_version": run_file.run.method_version,
         "case_digest": measurement.case_digest,
         "input_digest": measurement.input_digest,
         "line_sha256": digest,

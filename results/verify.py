@@ -15,7 +15,7 @@ from results.reading import examine
 from results.run_file import RunFile
 from results.verifying import RULES, Finding, Severity, Subject
 
-__all__ = ["RULES", "Finding", "Severity", "Verification", "finding_rows", "verify", "verify_file"]
+__all__ = ["RULES", "Finding", "Severity", "Verification", "finding_rows", "verification", "verify", "verify_file"]
 
 
 @dataclass(frozen=True)
@@ -27,11 +27,18 @@ class Verification:
     unchecked: tuple[str, ...]
     """Sentences."""
     measurements: int
+    vital: tuple[str, ...]
+    """Those of them without which nobody knows which work was timed, or by what: of a digest, a cost or a clock."""
 
 
 def verify(run: RunFile) -> list[Finding]:
     """What is wrong with a record that was read (its chain of digests was tested then); empty where nothing is."""
-    return list(_verification(run, [], all_inputs=False).findings)
+    return list(verification(run).findings)
+
+
+def verification(run: RunFile) -> Verification:
+    """The same, with what could not be looked at."""
+    return _verification(run, [], all_inputs=False)
 
 
 def verify_file(path: str | os.PathLike[str], all_inputs: bool = False) -> Verification:
@@ -53,4 +60,5 @@ def _verification(run: RunFile, lines: list[Finding], all_inputs: bool) -> Verif
     subject = Subject(run, all_inputs)
     found = [finding.named(name) for name, rule in RULES.items() for finding in rule(subject)]
     ordered = sorted([*lines, *found], key=lambda finding: finding.line or 0)
-    return Verification(run.stem, tuple(ordered), tuple(subject.unchecked), len(run.measurements))
+    vital = tuple(sentence for sentence, needed in subject.unchecked.items() if needed)
+    return Verification(run.stem, tuple(ordered), tuple(subject.unchecked), len(run.measurements), vital)

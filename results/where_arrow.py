@@ -82,8 +82,13 @@ def _equal(tree: Comparison) -> Any:
     if other.value is None:
         return field.is_null()
     if isinstance(other.value, str) and "*" in other.value:
-        return pc.match_substring_regex(field, "^" + ".*".join(map(re.escape, other.value.split("*"))) + "$")
+        return pc.match_substring_regex(field, f"(?s)^{_pattern(other.value, '.')}$")
     return field == pc.scalar(other.value)
+
+
+def _pattern(text: str, sign: str) -> str:
+    """A text as a regular expression, in which a `*` stands for any number of such signs."""
+    return f"{sign}*".join(map(re.escape, text.split("*")))
 
 
 def _within(tree: Comparison, schema: pa.Schema) -> Any:
@@ -98,8 +103,9 @@ def _within(tree: Comparison, schema: pa.Schema) -> Any:
     if isinstance(tree.right, Column) and isinstance(tree.left, Constant) and isinstance(tree.left.value, str):
         kind, field = schema.field(tree.right.name).type, pc.field(tree.right.name)
         if pa.types.is_list(kind):
-            words = pc.binary_join(field, _JOIN)
-            return pc.match_substring_regex(words, f"(^|{_JOIN}){re.escape(tree.left.value)}({_JOIN}|$)")
+            word = _pattern(tree.left.value, f"[^{_JOIN}]")
+            found = pc.match_substring_regex(pc.binary_join(field, _JOIN), f"(^|{_JOIN}){word}({_JOIN}|$)")
+            return found & (pc.list_value_length(field) > 0)  # joined, no word and one empty word are the same
         if pa.types.is_string(kind):
             return pc.match_substring(field, tree.left.value)
     raise UserError("--where: `in` asks a table for one value of a column, or for a text in a column of texts")

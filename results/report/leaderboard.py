@@ -10,7 +10,7 @@ from results.compare import Pair
 from results.figures import change, number, percent, plain_rate, time_text
 from results.report.answer import machine_name
 from results.report.ranking import Device, Entry, Place, Record, ranked
-from results.report.rows import Cell, Column, Flat
+from results.report.rows import Cell, Column, Flat, share_text
 
 __all__ = ["address", "case_rows", "device_rows", "rank_rows", "record_rows", "standing_rows", "unranked_rows"]
 
@@ -27,13 +27,14 @@ Addresses = dict[str, str]
 
 
 def rank_rows(title: str, places: Sequence[Place], devices: Addresses) -> Flat:
-    """One ranking of one case. A column that no entry has a figure for is left out."""
-    kept = [one for one in _NORMALISED if any(one[1](place.entry) for place in places)]
-    names = ("p50", "±95%", *(name for name, _ in kept), "change", "95% interval")
+    """One ranking of one case. A column that no entry has anything for is left out."""
+    kept = [one for one in _OPTIONAL if any(one[1](place.entry) for place in places)]
     columns = (
         Column("#", right=True),
         *(Column(name) for name in ("device", "target", "implementation")),
-        *(Column(name, right=True) for name in names),
+        *(Column(name, right=True) for name in ("p50", "±95%")),
+        *(column for column, _ in kept),
+        *(Column(name, right=True) for name in ("change", "95% interval")),
         Column("against #1"),
         Column("record"),
     )
@@ -42,19 +43,30 @@ def rank_rows(title: str, places: Sequence[Place], devices: Addresses) -> Flat:
 
 
 _Make = Callable[[Entry], Cell | None]
-_NORMALISED: tuple[tuple[str, _Make], ...] = (
-    ("tokens/s per device", lambda one: _figure(one.figures.tokens_per_s, plain_rate)),
-    ("roofline", lambda one: _figure(one.figures.roofline_ratio, percent)),
-    ("tokens/J, measured", lambda one: _figure(one.tokens_per_joule, number)),
-    ("tokens/s per TDP watt", lambda one: _figure(one.tokens_per_s_per_tdp_w, number)),
-    ("$ per M tokens", lambda one: _dollars(one)),
-    ("error of tolerance", lambda one: _figure(_error(one), percent)),
+_OPTIONAL: tuple[tuple[Column, _Make], ...] = (
+    (Column("warnings", wrap=True), lambda one: _warned(one)),
+    (Column("tokens/s per device", right=True), lambda one: _figure(one.figures.tokens_per_s, plain_rate)),
+    (Column("roofline", right=True), lambda one: _figure(one.figures.roofline_ratio, percent)),
+    (Column("tokens/J, measured", right=True), lambda one: _per_joule(one)),
+    (Column("tokens/s per TDP watt", right=True), lambda one: _figure(one.tokens_per_s_per_tdp_w, number)),
+    (Column("$ per M tokens", right=True), lambda one: _dollars(one)),
+    (Column("error of tolerance", right=True), lambda one: _figure(_error(one), percent)),
 )
-"""Each with the cell of an entry; None where it has no such figure."""
+"""Each with the cell of an entry; None where it has no such figure, or no warning."""
 
 
 def _figure(value: float | None, text: Callable[[float | None], str]) -> Cell | None:
     return None if value is None else Cell(text(value), value)
+
+
+def _warned(one: Entry) -> Cell | None:
+    return Cell(", ".join(one.figures.warnings)) if one.figures.warnings else None
+
+
+def _per_joule(one: Entry) -> Cell | None:
+    """With what the meter covers: a figure of a card and one of a host's package are two things."""
+    value, energy = one.tokens_per_joule, one.figures.energy
+    return Cell(f"{number(value)} ({energy.scope})", value) if value is not None and energy else None
 
 
 def _dollars(one: Entry) -> Cell | None:
@@ -138,34 +150,38 @@ def unranked_rows(title: str, entries: Iterable[Entry], devices: Addresses) -> F
 def case_rows(by_case: dict[str, list[Entry]], cases: Addresses, devices: Addresses) -> Flat:
     """Every case with its first place among exact implementations."""
     names = ("model", "dtype", "routing", "scenario")
+    seeds = any(entries[0].shown.case.seed for entries in by_case.values())
     columns = (
         Column("workload", pick=True),
         *(Column(name, pick=True) for name in names),
         Column("EP", right=True, pick=True),
         Column("tokens", right=True),
+        *([Column("seed", right=True, pick=True)] if seeds else []),
         Column("fastest device", pick=True),
         Column("target", pick=True),
         Column("tokens/s", right=True),
         Column("devices", right=True),
         Column("case"),
     )
-    rows = tuple(_case(case, entries, cases, devices) for case, entries in by_case.items())
+    rows = tuple(_case(entries, cases[name], devices, seeds) for name, entries in by_case.items())
     return Flat("Every case, and who is first among exact implementations of verified records.", columns, rows)
 
 
-def _case(name: str, entries: Sequence[Entry], cases: Addresses, devices: Addresses) -> tuple[Cell, ...]:
+def _case(entries: Sequence[Entry], page: str, devices: Addresses, seeds: bool) -> tuple[Cell, ...]:
     case, places = entries[0].shown.case, ranked(entries, "closed")
     first = places[0].entry if places else None
+    count = len({place.entry.device.name for place in places})
     return (
         Cell("+".join((case.workload, *case.variants))),
         *(Cell(value) for value in (case.model, case.dtype, case.routing, case.scenario)),
-        Cell(f"{case.ep}", case.ep),
+        Cell(share_text(case), case.ep),
         Cell(f"{case.tokens}", case.tokens),
+        *([Cell(f"{case.seed}", case.seed)] if seeds else []),
         Cell(first.device.name, link=devices[first.device.name]) if first else Cell("no verified record"),
         Cell(first.shown.line.target if first else ""),
         _figure(first.figures.tokens_per_s if first else None, plain_rate) or Cell(""),
-        Cell(f"{len({place.entry.device.name for place in places})}", len(places)),
-        Cell("ranking", link=cases[name]),
+        Cell(f"{count}", count),
+        Cell("ranking", link=page),
     )
 
 

@@ -13,7 +13,15 @@ from functools import cached_property
 
 from results import hardware
 from results.compare import Pair, compare
-from results.metrics import Metrics, datasheet, device_name, target_facts, usd_per_million_tokens
+from results.energy import tokens_per_joule
+from results.metrics import (
+    Metrics,
+    datasheet,
+    device_name,
+    target_facts,
+    tokens_per_s_per_tdp_w,
+    usd_per_million_tokens,
+)
 from results.prices import DevicePrice, device_prices
 from results.record import table_in
 from results.report.shown import Shown, ShownRun
@@ -83,15 +91,14 @@ class Entry:
 
     @property
     def tokens_per_joule(self) -> float | None:
-        """Tokens/s per watt as its meter told it, of sustained work only."""
-        energy = self.figures.energy
-        return 1 / energy.joules_per_token if energy and energy.joules_per_token > 0 else None
+        """Of sustained work only."""
+        return tokens_per_joule(self.figures.energy) if self.figures.energy else None
 
     @property
     def tokens_per_s_per_tdp_w(self) -> float | None:
-        """Tokens/s per watt of the datasheet's board limit."""
+        """Where there is a datasheet with a board limit."""
         sheet, rate = self.device.sheet, self.figures.tokens_per_s
-        return rate / sheet.tdp_w if sheet and sheet.tdp_w and rate else None
+        return tokens_per_s_per_tdp_w(rate, sheet.tdp_w) if sheet and sheet.tdp_w and rate else None
 
     @property
     def usd_per_million_tokens(self) -> tuple[float, float] | None:

@@ -12,7 +12,7 @@ from results.statistics import samples_needed
 from results.tables import EP_LABEL
 from workloads.case import Case
 
-__all__ = ["Cell", "Column", "Flat", "evidence", "measurements"]
+__all__ = ["Cell", "Column", "Flat", "evidence", "measurements", "share_text"]
 
 
 @dataclass(frozen=True)
@@ -53,12 +53,17 @@ TAILS = (90, 99)
 """Percentiles that the table of measurements shows where any has them."""
 _SEGMENTS: tuple[tuple[str, Callable[[Case], str | int]], ...] = (
     ("workload", lambda case: "+".join((case.workload, *case.variants))),
-    ("EP", lambda case: f"{case.ep}" + ("" if case.rank == "max" else f"-{case.rank}")),
+    ("EP", lambda case: share_text(case)),
     ("dtype", lambda case: case.dtype),
     ("routing", lambda case: case.routing),
     ("scenario", lambda case: case.scenario),
     ("seed", lambda case: case.seed),
 )
+
+
+def share_text(case: Case) -> str:
+    """Ranks of the group, and which one's share, where it is not the most loaded one's: `32`, `32-median`."""
+    return f"{case.ep}" + ("" if case.rank == "max" else f"-{case.rank}")
 
 
 def measurements(lines: Sequence[Shown], several: bool) -> Flat:

@@ -141,7 +141,7 @@ def _pages(found: Site, title: str) -> dict[str, str]:
     shared = replace(plotly, text="", address=f"../{PLOTLY}")
     for record in found.records:
         trust = record.trust
-        said = f"{'Verified, with a warning' if trust.verified else 'This record is not ranked'}: {trust.reason}"
+        said = f"{'Verified, but for this' if trust.verified else 'This record is not ranked'}: {trust.reason}"
         pages[record.page] = html(
             [record.run.run_file], plotly=shared, home="../index.html", said=said if trust.reason else ""
         )

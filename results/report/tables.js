@@ -14,10 +14,11 @@
     return given === undefined ? cell.textContent.trim() : Number(given);
   }
 
-  // Empty cells last, whichever way; figures by value, text as people count (t2 before t16).
+  // Empty cells last, whichever way, and so is what has no bound ("inf" is no number here); figures by value, text as people
+  // count (t2 before t16).
   const collator = new Intl.Collator("en", { numeric: true });
   function compared(a, b, sign) {
-    const empty = (value) => value === "";
+    const empty = (value) => value === "" || Number.isNaN(value);
     if (empty(a) || empty(b)) return Number(empty(a)) - Number(empty(b));
     if (typeof a === "number" && typeof b === "number") return sign * (a - b);
     return sign * collator.compare(String(a), String(b));

@@ -23,15 +23,22 @@ LEAST_REPEATED_NS = 100_000
 """Of shorter samples a coarse clock gives few different values."""
 MOST_ALIKE = 0.25
 """Share of the samples, each of a different call, that one value may have."""
+OWN_TARGETS = ("torch", "ort")
+"""Kinds of targets that are ours (`harness.targets`): all of them have the host's clock."""
 
 
 def clocks(subject: Subject) -> Iterator[Finding]:
-    """Samples are positive and read like a clock's: not rounded, not copied."""
+    """Samples are positive, by a named clock, on targets of ours the host's, and read like it: not rounded, not copied."""
     for number, line in subject.observed:
+        of_host = subject.on_host_clock(line.clock)
+        if line.clock is None:
+            yield error(number, "times without the clock that took them")
+        elif not of_host and line.target.partition(":")[0] in OWN_TARGETS:
+            yield error(number, f"times by the clock {line.clock!r}, where {line.target} has the host's")
         for what, values in (("samples", line.samples_ns), ("samples of the canary", line.canary_ns)):
             if values and min(values) <= 0:
                 yield error(number, f"{what} of {min(values)} ns")
-            elif len(values) >= LIKE and subject.on_host_clock(line.clock):
+            elif len(values) >= LIKE and of_host:
                 yield from (error(number, text) for text in _unlike_a_clock(what, values))
 
 

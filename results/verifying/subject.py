@@ -53,15 +53,16 @@ class Subject:
     file: RunFile
     all_inputs: bool = False
     """Whether the inputs of every case are made again, however long that takes."""
-    unchecked: dict[str, None] = field(default_factory=dict)
-    """Sentences: what could not be verified, and why."""
+    unchecked: dict[str, bool] = field(default_factory=dict)
+    """Sentences: what could not be verified, and why; whether that is vital."""
     counts: dict[Case, Counts | None] = field(default_factory=dict)
     """Cost and skew of the cases so far; None where they would take long."""
     _spent: dict[int, int] = field(default_factory=dict)
 
-    def skip(self, sentence: str) -> None:
-        """Notes that something could not be verified."""
-        self.unchecked[sentence] = None
+    def skip(self, sentence: str, vital: bool = False) -> None:
+        """Notes that something could not be verified. `vital`: a digest, a cost or a clock, so that nobody knows which work was
+        timed, or by what."""
+        self.unchecked[sentence] = vital
 
     @cached_property
     def measurements(self) -> list[tuple[int, Measurement]]:
@@ -134,7 +135,7 @@ class Subject:
         """Whether times are our own targets' host times; of another clock nothing is known, and that is noted."""
         if clock is None or clock.startswith(HOST_CLOCK):
             return clock is not None
-        self.skip(f"what is known of the host's clock only: readings of the clock {clock!r}")
+        self.skip(f"what is known of the host's clock only: readings of the clock {clock!r}", vital=True)
         return False
 
 

@@ -44,12 +44,12 @@ def case_digests(subject: Subject) -> Iterator[Finding]:
 def _known(case: Case, subject: Subject) -> bool:
     """Whether workload and model are known here; noted if not."""
     if case.workload not in workload_names():
-        subject.skip(f"cases of the workload {case.workload!r}, which is not installed here")
+        subject.skip(f"cases of the workload {case.workload!r}, which is not installed here", vital=True)
         return False
     try:
         model(case.model)
     except UserError:
-        subject.skip(f"cases of the model {case.model!r}, which is not known here")
+        subject.skip(f"cases of the model {case.model!r}, which is not known here", vital=True)
         return False
     return True
 
@@ -62,7 +62,7 @@ def _digest(number: int, line: Measurement | Part, case: Case, subject: Subject)
     if older is None:
         yield error(number, f"its digest is not that of {case.id}, in this version of {case.workload} or an older one")
     else:
-        subject.skip(f"cost and skew of {case.workload} version {older}, which is {version} here")
+        subject.skip(f"cost and skew of {case.workload} version {older}, which is {version} here", vital=True)
 
 
 def _verifiable(subject: Subject) -> Iterator[tuple[int, Measurement, Case]]:
@@ -71,8 +71,13 @@ def _verifiable(subject: Subject) -> Iterator[tuple[int, Measurement, Case]]:
         case = subject.cases.get(line.case)
         if case is not None and _known(case, subject) and case.ep in shares(model(case.model)):
             workload = workload_of(case.workload)
-            if line.case_digest == case.digest(workload.version) and workload.unsupported(case) is None:
+            if line.case_digest != case.digest(workload.version):
+                continue
+            why = workload.unsupported(case)
+            if why is None:
                 yield number, line, case
+            elif line.status == "ok":
+                subject.skip(f"cost, skew and inputs of {case.id}, which this version cannot make ({why})", vital=True)
 
 
 def costs(subject: Subject) -> Iterator[Finding]:
@@ -118,7 +123,7 @@ def _counts(case: Case, subject: Subject) -> Counts | None:
         affordable = effort <= MOST_ROUTED and subject.affords(effort, MOST_EFFORT)
         subject.counts[case] = _counted(case) if affordable else None
         if not affordable:
-            subject.skip("cost and skew of cases whose routing takes long to draw")
+            subject.skip("cost and skew of cases whose routing takes long to draw", vital=True)
     return subject.counts[case]
 
 

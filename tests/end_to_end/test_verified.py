@@ -75,10 +75,18 @@ def test_measurements_are_chosen_sorted_and_written_as_csv(record: Stage) -> Non
     assert record.play("show", "run.jsonl", "--sort", "nothing").returncode == 2
 
 
+def test_a_ranking_of_records_and_a_table_of_them_say_that_nobody_verified_them(record: Stage) -> None:
+    assert record.play("export", ".", "--format", "parquet", "-o", "all.parquet").returncode == 0
+    for words in (("run.jsonl", "--best"), ("all.parquet",), ("all.parquet", "--best")):
+        assert "not verified, but what the records say" in record.play("show", *words).stdout
+    assert "not verified" not in record.play("show", "run.jsonl", "--sort", "tokens").stdout
+
+
 def test_a_comparison_is_chosen_and_sorted(record: Stage) -> None:
     words = ("compare", "run.jsonl", "run.jsonl", "--where", "tokens==4", "--sort", "ratio", "--json")
     rows = json.loads(record.play(*words).stdout)["comparisons"]
     assert [row["case"] for row in rows] == [drill(4), "geometric mean"]
+    assert rows[-1]["reason"] == "of all 2, not only these"
 
 
 def test_tables_are_as_narrow_as_the_terminal(record: Stage) -> None:

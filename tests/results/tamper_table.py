@@ -408,6 +408,13 @@ TAMPERINGS: tuple[Tampering, ...] = (
     Tampering("time", "begun before the run", put("started_utc", "2020-01-01T00:00:00Z", T1), "timeline"),
     Tampering("time", "the turn twice as long", put("turns.0.noise.wall_ns", lambda ns: 2 * ns), "wall"),
     Tampering("time", "more CPU time than cores", put("turns.0.noise.own_cpu_ns", lambda ns: 20 * ns + 10**10), "wall"),
+    *(
+        Tampering("time", name, then(edit, lambda lines: scale(line(lines, T16), 0.5)), "samples")
+        for name, edit in (
+            ("all halved, by a clock that nobody knows", put("clock", "events of the device")),
+            ("all halved, without a clock", remove("clock")),
+        )
+    ),
     Tampering("time", "no warm-up", put("warmup_calls", 0), "first-call"),
     Tampering("time", "not noisy", put("warnings", []), "stopping"),
     Tampering("speed", "ceilings at a tenth", lambda lines: ceilings(lines, 10.0, "read"), "roofline"),

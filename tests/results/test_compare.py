@@ -65,6 +65,15 @@ def test_a_machine_that_became_another_leaves_no_verdict(write_run: WriteRun) ->
     assert str(pair.reason).startswith("the canary took 14")
 
 
+def test_a_machine_that_became_another_leaves_no_verdict_of_the_mean_either(write_run: WriteRun) -> None:
+    base = write_run(several(), several(2_000_000, case=OTHER))
+    new = write_run(several(2_000_000, 1.4), several(4_000_000, 1.4, case=OTHER), name="new")
+    found = compare(base, new)
+    assert found.mean.low > 1.5
+    assert [pair.verdict for pair in found.pairs] == ["unsure", "unsure"]
+    assert found.mean_verdict == "unsure"
+
+
 def test_contention_that_no_common_canary_saw_is_not_compared(write_run: WriteRun) -> None:
     base = write_run(several(warnings=["contended"]), several(case=OTHER))
     new = write_run(several(canary="another"), several(case=OTHER), name="new")
@@ -159,6 +168,13 @@ def test_the_mean_of_twice_and_half_is_one(write_run: WriteRun) -> None:
     assert found.mean.value == pytest.approx(1)
     last = comparison_rows(found)[-1]
     assert (last["case"], last["ratio"]) == ("geometric mean", pytest.approx(1))
+
+
+def test_beside_a_choice_of_the_pairs_the_mean_says_that_it_is_of_all(write_run: WriteRun) -> None:
+    base = write_run(measurement(), measurement(case=OTHER), failed(target="ort:cpu"))
+    found = compare(base, write_run(measurement(), measurement(case=OTHER), name="new"))
+    whole, chosen = (comparison_rows(found, pairs)[-1] for pairs in (found.comparable, found.pairs[:1]))
+    assert (whole["reason"], chosen["reason"]) == (None, "of all 2, not only these")
 
 
 def test_contention_is_said(write_run: WriteRun) -> None:

@@ -16,6 +16,13 @@ def test_a_document_is_up_to_date(name: str) -> None:
     assert (DOCS / name).read_text(encoding="utf-8") == documents()[name], "run: python -m results.documenting"
 
 
+def test_every_figure_of_a_ranking_is_among_the_documented() -> None:
+    text = documents()["metrics.md"]
+    assert all(
+        f"**`{name}(" in text for name in ("tokens_per_joule", "tokens_per_s_per_tdp_w", "usd_per_million_tokens")
+    )
+
+
 def test_the_vectors_need_nothing_of_ours() -> None:
     previous = ""
     for vector in json.loads((DOCS / "record-vectors.json").read_text()):

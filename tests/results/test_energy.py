@@ -1,7 +1,7 @@
 import msgspec
 import pytest
 
-from results.energy import energy_of, mean_watts, why_no_energy
+from results.energy import energy_of, mean_watts, tokens_per_joule, why_no_energy
 from results.metrics import metrics
 from results.record import Measurement, Power, Readings
 from results.tables import power_table
@@ -30,6 +30,7 @@ def test_joules_per_token_are_mean_power_times_the_time_of_a_token() -> None:
     assert (found.mean_w, found.idle_w, found.seconds) == (200.0, 50.0, 60.0)
     # 16 tokens in a millisecond: 62.5 µs a token.
     assert found.joules_per_token == pytest.approx(200 * 62.5e-6)
+    assert tokens_per_joule(found) == pytest.approx(80)
     assert found.joules_per_token_above_idle == pytest.approx(150 * 62.5e-6)
     assert found.readings_per_s == pytest.approx(2 / 61)
 

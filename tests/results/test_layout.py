@@ -8,7 +8,7 @@ from results.layout import Column, Section, Table
 from results.tables import ranking_table, show_table
 from results.tidy import tidy_rows
 from results.visible import visible
-from tests.results.conftest import WriteRun, ceilings, failed, measurement
+from tests.results.conftest import OLMOE, WriteRun, ceilings, failed, measurement, run_header
 
 WIDE = Table(
     "title",
@@ -53,6 +53,28 @@ def test_a_ranking_has_bars(write_run: WriteRun) -> None:
     run = write_run(measurement(2_000_000), measurement(1_000_000, target="ort:cpu"))
     (section,) = ranking_table(tidy_rows(run), "estimate_ns").sections
     assert [(row[2], len(row[3])) for row in section.rows] == [("2.00 ms", 16), ("1.00 ms", 8)]
+
+
+def test_a_ranking_says_who_is_first_however_narrow_the_terminal(write_run: WriteRun) -> None:
+    name = "AMD EPYC 9654 96-Core Processor"
+    known = run_header(["torch:cpu"], environment={"targets": {"torch:cpu": {"name": name}}})
+    runs = write_run(measurement(), name="here"), write_run(measurement(), name="there", header=known)
+    table = ranking_table([row for run in runs for row in tidy_rows(run)], "estimate_ns")
+    assert [(row[2], row[-1]) for row in table.sections[0].rows] == [("here", "Test CPU"), ("there", name)]
+    text = table.text(80)
+    assert "96-Core" in text and "there" in text and "█" not in text and "left out" not in text
+    assert "96-Core" in table.text(65) and "left out to fit: run (" in table.text(65)
+
+
+def test_works_of_one_case_id_stand_under_headings_of_their_own(write_run: WriteRun) -> None:
+    rows = tidy_rows(write_run(measurement(), measurement(900_000, case_digest="e" * 64)))
+    first, second = (section.title for section in ranking_table(rows, "estimate_ns").sections)
+    assert first.startswith(OLMOE) and second == f"{OLMOE}, digest {'e' * 12}, method 1"
+
+
+def test_a_ranking_of_one_run_does_not_repeat_its_name(write_run: WriteRun) -> None:
+    table = ranking_table(tidy_rows(write_run(measurement())), "estimate_ns")
+    assert "run" not in [column.name for column in table.columns]
 
 
 def test_no_text_moves_the_cursor_or_turns_direction() -> None:

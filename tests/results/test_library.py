@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from results.library import export_folder, fastest_rows, query, run_paths
+from results.record import METHOD_VERSION
 from results.store import read
 from results.tidy import COLUMNS, tidy_rows
 from results.where import condition_of
-from tests.results.conftest import OLMOE, WriteRun, ceilings, failed, measurement, several
+from tests.results.conftest import OLMOE, WriteRun, ceilings, failed, measurement, run_header, several
 from workloads.case import UserError
 
 T64 = OLMOE.replace("t16", "t64")
@@ -21,7 +22,8 @@ T64 = OLMOE.replace("t16", "t64")
 @pytest.fixture
 def folder(tmp_path: Path, write_run: WriteRun) -> Path:
     """Three runs, one of them compressed, and a file that is none."""
-    write_run(*ceilings(), measurement(), measurement(900_000, target="ort:cpu", warnings=["noisy"]), name="a")
+    warned = measurement(900_000, target="ort:cpu", warnings=["noisy", "contended"])
+    write_run(*ceilings(), measurement(), warned, name="a")
     write_run(several(2_000_000, case=T64), failed(target="ort:cpu"), name="b")
     write_run(measurement(800_000, division="open"), measurement(950_000, implementation="grouped"), name="c")
     plain = tmp_path / "c.jsonl"
@@ -64,6 +66,11 @@ CONDITIONS = [
     'target!="torch*"',
     '"noisy" in warnings',
     '"noisy" not in warnings',
+    '"no*" in warnings',
+    '"*ois*" not in warnings',
+    '"no*ed" in warnings',
+    '"*" in warnings',
+    '"" in warnings',
     '"torch" in target',
     "warnings",
     'target in ("ort:cpu", "null:a")',
@@ -102,6 +109,19 @@ def test_the_best_are_the_fastest_exact_ones(table: Path) -> None:
     ]
     key = lambda row: (row["case"], row["device"])  # noqa: E731
     assert sorted(best, key=key) == sorted(fastest_rows(every), key=key)
+
+
+def test_what_is_other_work_under_the_same_name_is_ranked_apart(write_run: WriteRun, tmp_path: Path) -> None:
+    """The first alone is beaten: the others are of another version of the workload, and of another method."""
+    write_run(measurement(), name="a")
+    write_run(measurement(900_000), name="b")
+    write_run(measurement(800_000, case_digest="e" * 64), name="c")
+    write_run(measurement(700_000), name="d", header=run_header(method_version=METHOD_VERSION + 1))
+    export_folder(tmp_path, tmp_path / "all.parquet")
+    found = query(tmp_path / "all.parquet", condition_of([], COLUMNS), best=True)
+    assert sorted(row["run"] for row in found) == ["b", "c", "d"]
+    every = query(tmp_path / "all.parquet", condition_of([], COLUMNS))
+    assert sorted(row["run"] for row in fastest_rows(every)) == ["b", "c", "d"]
 
 
 def test_what_is_no_table_is_refused(folder: Path) -> None:

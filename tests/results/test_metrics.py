@@ -17,6 +17,7 @@ def test_rates_are_count_over_time() -> None:
     assert m.rate_per_s(16, 1_000_000) == 16_000
     assert m.tflop_per_s(2 * 3 * 4 * 10**9, 1_000_000_000) == pytest.approx(0.024)
     assert m.gb_per_s(4_000_000, 1_000_000) == 4
+    assert m.tokens_per_s_per_tdp_w(14_000, 700) == 20
 
 
 def test_the_speed_of_light_is_the_slower_of_multiplying_and_reading() -> None:

@@ -99,6 +99,13 @@ def test_a_comparison_ends_with_the_geometric_mean(write_run: WriteRun) -> None:
     assert "moemark duel" in table.notes[0]
 
 
+def test_beside_a_choice_of_the_cases_the_mean_is_of_more_than_these(write_run: WriteRun) -> None:
+    runs = (write_run(measurement(), measurement(case=SHARE), name=name) for name in ("base", "new"))
+    found = compare(*runs)
+    titles = [comparison_table(found, pairs).sections[-1].title for pairs in (found.pairs, found.pairs[:1])]
+    assert titles == ["geometric mean of 2", "geometric mean of all 2, not only these"]
+
+
 def test_warnings_of_either_side_stand_below_a_comparison(write_run: WriteRun) -> None:
     found = compare(write_run(measurement(warnings=["contended"])), write_run(measurement(1_100_000), name="new"))
     assert comparison_table(found).notes[1] == "warnings: base contended"

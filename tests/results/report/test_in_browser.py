@@ -17,7 +17,7 @@ from results.report import write_report
 from results.report.site import write_site
 from results.report.trust import Trust
 from results.store import Writer, read
-from tests.results.conftest import OLMOE, ceilings, failed, run_header, several
+from tests.results.conftest import OLMOE, ceilings, failed, measurement, run_header, several
 from tests.results.report.hostile import ELSEWHERE, NASTY, SKEW, written
 
 TOKENS = (1, 2, 16, 128)
@@ -115,17 +115,32 @@ def test_everything_is_drawn_and_nothing_complained_of(browser: Any, folder: Pat
     assert requests(browser) == [(folder / "report.html").as_uri()]
 
 
+CLICK = """[...document.querySelectorAll('#measurements thead button')].find((b) => b.textContent === arguments[0]).click();
+return document.querySelector('#measurements [aria-sort]').getAttribute('aria-sort')"""
+
+
 def test_readers_sort_by_figures_and_find_the_empty_last(browser: Any, folder: Path) -> None:
     open_page(browser, folder / "report.html")
-    click = """[...document.querySelectorAll('#measurements thead button')].find((b) => b.textContent === arguments[0]).click();
-    return document.querySelector('#measurements [aria-sort]').getAttribute('aria-sort')"""
-    assert run(browser, click, "tokens") == "ascending"
+    assert run(browser, CLICK, "tokens") == "ascending"
     assert column(browser, "tokens") == sorted(column(browser, "tokens"), key=int)
-    assert run(browser, click, "tokens") == "descending"
+    assert run(browser, CLICK, "tokens") == "descending"
     assert column(browser, "tokens") == sorted(column(browser, "tokens"), key=int, reverse=True)
     for _ in range(2):
-        run(browser, click, "p50")
+        run(browser, CLICK, "p50")
         assert column(browser, "p50")[-2:] == ["", ""]
+
+
+def test_what_has_no_bound_is_last_whichever_way_readers_sort(browser: Any, tmp_path: Path) -> None:
+    """One revolution of the ring has a time, and no interval."""
+    unbounded = measurement(samples_ns=[10**6] * 16, slots=list(range(16)))
+    bounded = [several(1e6, case=OLMOE.replace("t16", f"t{tokens}"), seed=tokens) for tokens in TOKENS]
+    with Writer(tmp_path / "run.jsonl") as writer:
+        for line in (run_header(), unbounded, *bounded):
+            writer.append(line)
+    open_page(browser, write_report([read(tmp_path / "run.jsonl")], tmp_path / "report.html"))
+    for _ in range(2):
+        run(browser, CLICK, "±95%")
+        assert column(browser, "±95%")[-1] == "?"
 
 
 def test_readers_filter_by_words_and_by_values(browser: Any, folder: Path) -> None:

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from results.record import Power, Readings
-from results.report import page
+from results.report import leaderboard, page
 from results.report.ranking import Record, entries_of, ranked
+from results.report.rows import Cell, Flat
 from results.report.shown import shown
 from results.report.site import MANIFEST, write_site
 from results.report.trust import Judge, Trust, judged
@@ -42,6 +43,14 @@ def gpu(name: str, **changes: Any) -> Any:
     return run_header(
         ["torch:cuda"], environment={"machine": {"cpu": "Test CPU"}, "targets": {"torch:cuda": facts}}, **changes
     )
+
+
+def sustained() -> Any:
+    """16 tokens a 1 ms call; 200 W over 100 s are 80 tokens/J."""
+    readings = Readings(at_ns=[0, 100 * 10**9], power_w=[200.0, 200.0])
+    power = Power(source="nvml", scope="gpu", idle=readings, loaded=readings)
+    windows: dict[str, Any] = {"samples_ns": [10**9] * 70, "slots": None, "calls_per_sample": 1000}
+    return measurement(case=SUSTAINED, target="torch:cuda", power=power, **windows)
 
 
 def records(*run_files: RunFile, judge: Judge = trusted) -> list[Record]:
@@ -96,12 +105,8 @@ def test_hosts_with_other_numbers_of_cores_are_other_devices(write_run: WriteRun
 
 
 def test_watts_and_dollars_are_those_of_record_and_datasheet_or_absent(write_run: WriteRun) -> None:
-    """16 tokens a 1 ms call; 200 W over 100 s are 80 tokens/J. H200: 700 W, 2.50 to 7 $ an hour."""
-    readings = Readings(at_ns=[0, 100 * 10**9], power_w=[200.0, 200.0])
-    power = Power(source="nvml", scope="gpu", idle=readings, loaded=readings)
-    windows: dict[str, Any] = {"samples_ns": [10**9] * 70, "slots": None, "calls_per_sample": 1000}
-    line = measurement(case=SUSTAINED, target="torch:cuda", power=power, **windows)
-    known = write_run(line, header=gpu("NVIDIA H200"), name="known")
+    """80 tokens/J are measured. H200: 700 W, 2.50 to 7 $ an hour."""
+    known = write_run(sustained(), header=gpu("NVIDIA H200"), name="known")
     (entry,) = entries_of(records(known))
     assert entry.tokens_per_joule == pytest.approx(80)
     assert entry.tokens_per_s_per_tdp_w == pytest.approx(16_000 / 700)
@@ -112,6 +117,44 @@ def test_watts_and_dollars_are_those_of_record_and_datasheet_or_absent(write_run
         None,
         None,
     )
+
+
+def cells(table: Flat) -> list[dict[str, Cell]]:
+    """The rows of a table, each by the names of its columns."""
+    names = [column.name for column in table.columns]
+    return [dict(zip(names, row, strict=True)) for row in table.rows]
+
+
+def ranking(run: RunFile) -> list[dict[str, Cell]]:
+    """The places of a run of one case, exact work, as its page has them."""
+    entries = entries_of(records(run))
+    devices = {one.device.name: "devices/one.html" for one in entries}
+    return cells(leaderboard.rank_rows("", ranked(entries, "closed"), devices))
+
+
+def test_a_ranking_tells_under_which_warnings_a_time_was_taken(write_run: WriteRun) -> None:
+    contended = measurement(warnings=["contended", "noisy"])
+    first, second = ranking(write_run(contended, measurement(2_000_000, target="ort:cpu")))
+    assert (first["warnings"].text, second["warnings"].text) == ("contended, noisy", "")
+    (clean,) = ranking(write_run(measurement(), name="clean"))
+    assert "warnings" not in clean
+
+
+def test_a_ranking_tells_what_tokens_per_joule_are_of(write_run: WriteRun) -> None:
+    (row,) = ranking(write_run(sustained(), header=gpu("NVIDIA H200")))
+    assert row["tokens/J, measured"].text == "80.0 (gpu)"
+
+
+SHARES = ("ep32/t1/fp32/zipf1.0/latency", "ep32-median/t1/fp32/zipf1.0/latency+s7")
+
+
+def test_the_index_tells_cases_apart_and_counts_devices_not_targets(write_run: WriteRun) -> None:
+    shares = [measurement(case=f"moe-layer/deepseek-v4-flash/{share}") for share in SHARES]
+    entries = entries_of(records(write_run(*shares, measurement(case=shares[0].case, target="ort:cpu"))))
+    by_case = {line.case: [one for one in entries if one.shown.line.case == line.case] for line in shares}
+    rows = cells(leaderboard.case_rows(by_case, dict.fromkeys(by_case, "x"), {entries[0].device.name: "y"}))
+    assert [(row["EP"].text, row["seed"].text) for row in rows] == [("32", "0"), ("32-median", "7")]
+    assert [(row["devices"].text, row["devices"].value) for row in rows] == [("1", 1), ("1", 1)]
 
 
 @pytest.fixture
