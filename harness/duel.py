@@ -22,7 +22,7 @@ from harness.beside import LEAD_FROM, TURN_NS
 from harness.channel import CodeFolder, Died, Overdue, WorkerProcess
 from harness.crew import HELLO_S
 from harness.interrupts import Interrupts
-from harness.locks import hold_devices
+from harness.locks import device_keys, hold_devices
 from harness.surroundings import refuse_disturbers, side_by_side
 from harness.targets import TargetName
 from results.compare import Margins
@@ -128,8 +128,7 @@ def fight(cases: Sequence[Case], sides: tuple[Side, Side], options: DuelOptions,
     with Interrupts(), CodeFolder() as folder, _Ring(sides, folder, options, say) as ring:
         corner = ring.introduced([case.id for case in cases])
         contests = [_contest(case, corner, sides) for case in cases]
-        device = str(corner.hello[0]["describe"].get("device_id", "device"))
-        with hold_devices([device], say):
+        with hold_devices(corner.devices, say):
             ring.rounds(contests)
             decisions = settled([_decided(contest) for contest in contests])
             if options.second_look:
@@ -186,6 +185,15 @@ class _Corner:
         except BaseException:
             self.kill()
             raise
+
+    @property
+    def devices(self) -> list[str]:
+        """What names the physical devices of both sides."""
+        return [
+            key
+            for side, hello in zip(self._sides, self.hello, strict=True)
+            for key in device_keys(side.target.recorded, hello["describe"], os.environ)
+        ]
 
     def both(self, *requests: dict[str, Any], timeout_s: float) -> list[dict[str, Any]]:
         """Asks both sides at once; the last event of each. Raises _Failed."""
