@@ -176,8 +176,10 @@ class _Corner:
         self._sides = sides
         self._options = options
         self.hello: list[dict[str, Any]] = []
-        self._workers = [WorkerProcess(side.target, folder, more=side_by_side(side.target)) for side in sides]
+        self._workers: list[WorkerProcess] = []
         try:
+            for side in sides:
+                self._workers.append(WorkerProcess(side.target, folder, more=side_by_side(side.target)))
             for side, worker in zip(sides, self._workers, strict=True):
                 names = {"target": side.target.typed, "recorded": side.target.recorded}
                 worker.send({"op": "hello", **names, "cases": list(cases), "kept": str(folder.kept)})
@@ -271,9 +273,15 @@ class _Ring:
         return self._unused
 
     def _pair(self) -> _Corner:
-        """A fresh process on both sides."""
-        found, self._unused = self._unused or self._started(), None
-        return found
+        """A fresh process on both sides, tried twice. Raises UserError where a side does not start."""
+        found, self._unused = self._unused, None
+        if found is not None:
+            return found
+        try:
+            return self._started()
+        except UserError as error:
+            self._say(f"{error}: tried once more")
+            return self._started()
 
     def _started(self, cases: Sequence[str] = ()) -> _Corner:
         corner = _Corner(self._sides, self._folder, self._options, cases)
@@ -282,10 +290,14 @@ class _Ring:
         return corner
 
     def rounds(self, contests: list[Contest]) -> None:
-        """Round after round until every case is decided or the rounds are over."""
+        """Round after round until every case is decided, the rounds are over, or a side does not start any more."""
         plan = look_plan(len(contests), self._options.rounds)
         for number in range(1, self._options.rounds + 1):
-            self._round([c for c in contests if c.open or (c.failure is None and not self._options.stop_early)])
+            try:
+                self._round([c for c in contests if c.open or (c.failure is None and not self._options.stop_early)])
+            except UserError as error:
+                self._give_up([contest for contest in contests if contest.open], str(error))
+                return
             if number in plan:
                 decide([_Evidence.of(c) for c in contests if c.failure is None], plan, number, self._options.margins)
             left = sum(contest.open for contest in contests)
@@ -294,6 +306,12 @@ class _Ring:
             )
             if not left and self._options.stop_early:
                 return
+
+    def _give_up(self, contests: list[Contest], reason: str) -> None:
+        """What is decided stays; these cases are not."""
+        self._say(f"{reason}: {len(contests)} cases are left undecided")
+        for contest in contests:
+            contest.failure = reason
 
     def again(self, contests: list[Contest], decisions: list[CaseDecision]) -> list[CaseDecision]:
         """Flagged cases once more with fresh pairs: only what both looks say is said."""

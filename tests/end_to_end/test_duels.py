@@ -11,22 +11,31 @@ import pytest
 from playing import Stage, drill
 
 CASES = (drill(1), drill(4))
+STARTS = "echo >> starts-of-b; starts=$(wc -l < starts-of-b)"
+"""A wrapper script's line that counts how often a duel has started it: workers share a scratch folder."""
 
 
-def side(stage: Stage, name: str, **variables: str) -> str:
-    """An interpreter whose null target behaves as told: a wrapper script, as a user would write one."""
+def side(stage: Stage, name: str, *more: str, **variables: str) -> str:
+    """An interpreter whose null target behaves as told: a wrapper script, as a user would write one; `more` are lines of it."""
     path = stage.folder / name
-    lines = [f"export {key}={value}" for key, value in variables.items()]
+    lines = [*more, *(f"export {key}={value}" for key, value in variables.items())]
     path.write_text("\n".join(["#!/bin/sh", *lines, f'exec {sys.executable} "$@"', ""]))
     path.chmod(0o755)
     return str(path)
 
 
 def fought(
-    stage: Stage, b: dict[str, str], *more: str, cases: tuple[str, ...] = CASES
+    stage: Stage,
+    b: dict[str, str],
+    *more: str,
+    a: dict[str, str] | None = None,
+    script: tuple[str, ...] = (),
+    cases: tuple[str, ...] = CASES,
+    target: str = "null:x",
 ) -> tuple[int, list[dict[str, Any]], str]:
-    sides = ("--a", side(stage, "a"), "--b", side(stage, "b", **b))
-    done = stage.play("duel", *cases, *sides, "--target", "null:x", "--budget", "500ms", "--json", *more)
+    """Exit code, decisions and standard error of a duel whose sides have these variables; `script`: more lines of B's."""
+    sides = ("--a", side(stage, "a", **(a or {})), "--b", side(stage, "b", *script, **b))
+    done = stage.play("duel", *cases, *sides, "--target", target, "--budget", "500ms", "--json", *more)
     rows = json.loads(done.stdout)["decisions"] if done.stdout else []
     return done.returncode, rows, done.stderr
 
@@ -59,6 +68,22 @@ def test_one_side_failing_is_not_comparable_and_exits_2(stage: Stage, fault: str
     assert code == 2
     assert [row["verdict"] for row in rows] == ["not comparable"] * 2
     assert all(row["reason"].startswith(said) for row in rows)
+
+
+def test_a_side_that_does_not_start_again_costs_only_what_is_undecided(stage: Stage) -> None:
+    once, wrong = (STARTS, '[ "$starts" -ge 2 ] && exit 7'), {"NULL_FAULT": "wrong"}
+    code, rows, said = fought(stage, {}, "-o", "duel.json", a=wrong, script=once, target="null:x?case=t4")
+    reasons = {row["case"]: row["reason"] for row in rows}
+    assert reasons[drill(1)] == "side B does not open: exited with code 7"
+    assert reasons[drill(4)].startswith("A is wrong")
+    assert (code, said.count("tried once more")) == (2, 1)
+    assert len(json.loads((stage.folder / "duel.json").read_text())["decisions"]) == 2
+
+
+def test_a_start_that_fails_once_costs_nothing(stage: Stage) -> None:
+    code, rows, said = fought(stage, {}, script=(STARTS, '[ "$starts" = 2 ] && exit 7'))
+    assert (code, {row["verdict"] for row in rows}) == (0, {"same"})
+    assert said.count("side B does not open: exited with code 7: tried once more") == 1
 
 
 def test_calls_too_short_for_the_clock_are_batched(stage: Stage) -> None:
