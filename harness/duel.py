@@ -14,9 +14,9 @@ import random
 import secrets
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from harness.beside import LEAD_FROM, TURN_NS
 from harness.channel import CodeFolder, Died, Overdue, WorkerProcess
@@ -34,6 +34,8 @@ from workloads.problem import SLOTS
 __all__ = ["DuelOptions", "Fight", "Side", "Turn", "fight"]
 
 MOST_SAMPLES = 64
+BROKEN = ("wrong", "crashed", "timeout", "error")
+"""What B alone must not be. `out-of-memory` is not among them: the sides share the device's, and one of them comes second."""
 
 Say = Callable[[str], None]
 
@@ -91,6 +93,8 @@ class Contest:
     implementations: tuple[str, str]
     pairs: list[list[Turn]] = field(default_factory=list)
     failure: str | None = None
+    broken: bool = False
+    """Whether it failed because B is broken, and A is not."""
     decision: CaseDecision | None = None
 
     @property
@@ -116,9 +120,9 @@ class Fight:
 
     @property
     def exit_code(self) -> int:
-        """1 if any case is slower, else 2 if any could not be compared, else 3 if any is unsure, else 0."""
-        words = {one.verdict for one in self.decisions}
-        return next((code for word, code in (("slower", 1), ("not comparable", 2), ("unsure", 3)) if word in words), 0)
+        """1 if any case is slower or failed, else 2 if any could not be compared, else 3 if any is unsure, else 0."""
+        codes = {"slower": 1, "failed": 1, "not comparable": 2, "unsure": 3}
+        return min((codes[one.verdict] for one in self.decisions if one.verdict in codes), default=0)
 
 
 def fight(cases: Sequence[Case], sides: tuple[Side, Side], options: DuelOptions, say: Say) -> Fight:
@@ -156,15 +160,37 @@ def _decided(contest: Contest) -> CaseDecision:
     if contest.decision is not None:
         return contest.decision
     reason = contest.failure or "no decision was reached"
-    return CaseDecision(contest.case.id, contest.implementations, "not comparable", reason=reason)
+    word: Literal["failed", "not comparable"] = "failed" if contest.broken else "not comparable"
+    return CaseDecision(contest.case.id, contest.implementations, word, reason=reason)
 
 
 class _Failed(Exception):
-    """A side failed at a case; the message says which and how. `fatal`: its process is gone."""
+    """A side failed at a case, or both did: the message says how, `statuses` has the status of each by its letter."""
 
-    def __init__(self, message: str, fatal: bool) -> None:
+    def __init__(self, message: str, statuses: Mapping[str, str]) -> None:
         super().__init__(message)
-        self.fatal = fatal
+        self.statuses = dict(statuses)
+
+    @property
+    def of_b_alone(self) -> bool:
+        """Whether B is broken and A is not."""
+        return self.statuses.keys() == {"B"} and self.statuses["B"] in BROKEN
+
+
+def _gathered(ask: Callable[[int], dict[str, Any]], order: Sequence[int]) -> dict[int, dict[str, Any]]:
+    """The answer of each side. Raises _Failed with what both say: the other is asked also where the first has failed."""
+    answers: dict[int, dict[str, Any]] = {}
+    failures: dict[int, _Failed] = {}
+    for number in order:
+        try:
+            answers[number] = ask(number)
+        except _Failed as failure:
+            failures[number] = failure
+    if failures:
+        both = [failures[number] for number in sorted(failures)]
+        statuses = {letter: status for one in both for letter, status in one.statuses.items()}
+        raise _Failed("; ".join(map(str, both)), statuses)
+    return answers
 
 
 class _Corner:
@@ -197,16 +223,20 @@ class _Corner:
             for key in device_keys(side.target.recorded, hello["describe"], os.environ)
         ]
 
-    def both(self, *requests: dict[str, Any], timeout_s: float) -> list[dict[str, Any]]:
-        """Asks both sides at once; the last event of each. Raises _Failed."""
+    def both(self, *requests: dict[str, Any], timeout_s: float) -> None:
+        """Asks both sides at once. Raises _Failed."""
         for worker, request in zip(self._workers, requests, strict=True):
             worker.send(request)
-        return [self._answer(number, timeout_s) for number in (0, 1)]
+        _gathered(lambda number: self._answer(number, timeout_s), (0, 1))
 
-    def one(self, number: int, request: dict[str, Any]) -> dict[str, Any]:
-        """Asks one side. Raises _Failed."""
-        self._workers[number].send(request)
-        return self._answer(number, self._options.timeout_s)
+    def in_turn(self, request: dict[str, Any], order: Sequence[int] = (0, 1)) -> dict[int, dict[str, Any]]:
+        """Asks one side after the other; the last event of each, by its number. Raises _Failed."""
+
+        def asked(number: int) -> dict[str, Any]:
+            self._workers[number].send(request)
+            return self._answer(number, self._options.timeout_s)
+
+        return _gathered(asked, order)
 
     def kill(self) -> None:
         """Ends both processes at once."""
@@ -237,13 +267,13 @@ class _Corner:
             while True:
                 event = self._workers[number].receive(deadline)
                 if event["event"] == "closed" and event["status"] != "ok":
-                    raise _Failed(f"{letter} is {event['status']}: {event['reason']}", fatal=False)
+                    raise _Failed(f"{letter} is {event['status']}: {event['reason']}", {letter: event["status"]})
                 if event["event"] in ("open", "ready", "turn", "closed"):
                     return event
         except Overdue:
-            raise _Failed(f"{letter} gave no answer within {timeout_s:g} s", fatal=True) from None
+            raise _Failed(f"{letter} gave no answer within {timeout_s:g} s", {letter: "timeout"}) from None
         except Died as death:
-            raise _Failed(f"{letter} crashed: {death}", fatal=True) from None
+            raise _Failed(f"{letter} crashed: {death}", {letter: "crashed"}) from None
 
 
 class _Ring:
@@ -335,7 +365,7 @@ class _Ring:
                     try:
                         contest.pairs.append(self._turns(corner, contest))
                     except _Failed as failure:
-                        contest.failure = str(failure)
+                        contest.failure, contest.broken = str(failure), failure.of_b_alone
                         self._say(f"{contest.case.id}: {failure}")
                         break  # the other side's case is still open: a fresh pair for the rest
 
@@ -346,7 +376,7 @@ class _Ring:
         wanted["check_seed"] = self._check_seed
         opened = [{**wanted, "implementation": name} for name in contest.implementations]
         corner.both(*opened, timeout_s=options.prepare_timeout_s)
-        plan = _TurnPlan.of([corner.one(number, {"op": "warm"}) for number in (0, 1)])
+        plan = _TurnPlan.of(list(corner.in_turn({"op": "warm"}).values()))
         turns: list[Turn] = []
         spent, limit, position = 0, options.budget_s / options.rounds * 1e9, 0
         while len(turns) < LEAST_TURNS or spent < limit:
@@ -361,8 +391,8 @@ class _Ring:
     def _turn(self, corner: _Corner, plan: _TurnPlan, position: int) -> Turn:
         request = {"op": "turn", "first": position, **plan.request}
         order = self._random.sample((0, 1), 2)
-        found = {number: corner.one(number, request)["ns"] for number in order}
-        return Turn(self._sides[order[0]].letter, found[0], found[1])
+        found = corner.in_turn(request, order)
+        return Turn(self._sides[order[0]].letter, found[0]["ns"], found[1]["ns"])
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,8 @@ class CaseDecision:
 
     case: str
     implementations: tuple[str, str]
-    verdict: Verdict | Literal["not comparable"]
+    verdict: Verdict | Literal["failed", "not comparable"]
+    """`failed`: B is wrong, crashed, timed out or broken where A is not."""
     ratio: Ratio | None = None
     pairs: int = 0
     turns: int = 0
@@ -102,7 +103,7 @@ def _leans(found: Joined, margins: Margins) -> bool:
 
 def settled(decisions: Sequence[CaseDecision]) -> list[CaseDecision]:
     """Decisions after Holm's correction: what does not survive it over all compared cases is unsure."""
-    compared = [one for one in decisions if one.verdict != "not comparable"]
+    compared = [one for one in decisions if one.ratio is not None]
     stands = surviving([one.verdict for one in compared], [one.p for one in compared], holm)
     fallen = {one.case for one, good in zip(compared, stands, strict=True) if not good}
     reason = f"does not survive Holm's correction over {len(compared)} cases"
@@ -110,8 +111,10 @@ def settled(decisions: Sequence[CaseDecision]) -> list[CaseDecision]:
 
 
 def confirmed(first: CaseDecision, second: CaseDecision | None) -> CaseDecision:
-    """A case that was looked at twice with fresh pairs: only what both looks say is said."""
+    """A case that was looked at twice with fresh pairs: only what both looks say is said, but a failure counts at once."""
     if second is None or second.verdict == first.verdict:
         return first
+    if second.verdict == "failed":
+        return second
     said = second.reason if second.verdict == "not comparable" else f"a second look says {second.verdict}"
     return replace(first, verdict="unsure", reason=said)

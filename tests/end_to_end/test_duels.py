@@ -62,9 +62,33 @@ def test_a_change_below_the_threshold_is_no_change(stage: Stage) -> None:
     assert (code, {row["verdict"] for row in rows}) == (1, {"slower"})
 
 
-@pytest.mark.parametrize(("fault", "said"), [("abort", "B crashed: killed by SIGABRT"), ("wrong", "B is wrong")])
-def test_one_side_failing_is_not_comparable_and_exits_2(stage: Stage, fault: str, said: str) -> None:
+FAILURES = [
+    ("abort", "B crashed: killed by SIGABRT"),
+    ("wrong", "B is wrong"),
+    ("error", "B is error: RuntimeError: no kernel"),
+]
+
+
+@pytest.mark.parametrize(("fault", "said"), FAILURES)
+def test_a_b_that_is_broken_where_a_is_not_fails_and_exits_1(stage: Stage, fault: str, said: str) -> None:
     code, rows, _ = fought(stage, {"NULL_FAULT": fault})
+    assert code == 1
+    assert [row["verdict"] for row in rows] == ["failed"] * 2
+    assert all(row["reason"].startswith(said) for row in rows)
+
+
+BLAMELESS = [
+    ("abort", "", "A crashed: killed by SIGABRT"),
+    ("abort", "abort", "A crashed: killed by SIGABRT; B crashed"),
+    ("wrong", "wrong", "A is wrong"),
+    ("", "unsupported", "B is unsupported"),
+    ("", "out-of-memory", "B is out-of-memory"),
+]
+
+
+@pytest.mark.parametrize(("a", "b", "said"), BLAMELESS)
+def test_what_is_not_b_s_fault_alone_is_not_comparable_and_exits_2(stage: Stage, a: str, b: str, said: str) -> None:
+    code, rows, _ = fought(stage, {"NULL_FAULT": b}, a={"NULL_FAULT": a})
     assert code == 2
     assert [row["verdict"] for row in rows] == ["not comparable"] * 2
     assert all(row["reason"].startswith(said) for row in rows)
