@@ -36,6 +36,8 @@ __all__ = ["DuelOptions", "Fight", "Side", "Turn", "fight"]
 MOST_SAMPLES = 64
 BROKEN = ("wrong", "crashed", "timeout", "error")
 """What B alone must not be. `out-of-memory` is not among them: the sides share the device's, and one of them comes second."""
+LEFT_OUT = ("unsupported", "too-big")
+"""What both sides may be alike: then nothing is lost, and there is nothing to compare."""
 
 Say = Callable[[str], None]
 
@@ -95,6 +97,8 @@ class Contest:
     failure: str | None = None
     broken: bool = False
     """Whether it failed because B is broken, and A is not."""
+    left_out: bool = False
+    """Whether it failed because neither side can do it."""
     decision: CaseDecision | None = None
 
     @property
@@ -106,6 +110,11 @@ class Contest:
     def open(self) -> bool:
         """True while the case is neither decided nor failed."""
         return self.failure is None and self.decision is None
+
+    def fails(self, failure: _Failed) -> None:
+        """Ends the case. One that was measured before is not left out, whatever both sides say now."""
+        self.failure, self.broken = str(failure), failure.of_b_alone
+        self.left_out = failure.beyond_both and not self.pairs
 
 
 @dataclass
@@ -126,7 +135,7 @@ class Fight:
 
 
 def fight(cases: Sequence[Case], sides: tuple[Side, Side], options: DuelOptions, say: Say) -> Fight:
-    """Fights all cases to a decision. Raises UserError where a side cannot run or lacks the implementation."""
+    """Fights all cases to a decision. Raises UserError where a side cannot run, or all cases are left out."""
     refuse_disturbers(os.environ)
     began = time.monotonic()
     with Interrupts(), CodeFolder() as folder, _Ring(sides, folder, options, say) as ring:
@@ -134,9 +143,10 @@ def fight(cases: Sequence[Case], sides: tuple[Side, Side], options: DuelOptions,
         contests = [_contest(case, corner, sides) for case in cases]
         with hold_devices(corner.devices, say):
             ring.rounds(contests)
-            decisions = settled([_decided(contest) for contest in contests])
+            comparable = _comparable(contests)
+            decisions = settled([_decided(contest) for contest in comparable])
             if options.second_look:
-                decisions = ring.again(contests, decisions)
+                decisions = ring.again(comparable, decisions)
     wall = time.monotonic() - began
     return Fight(contests, decisions, ring.sampling_ns / 1e9, wall, ring.describe)
 
@@ -154,6 +164,14 @@ def _contest(case: Case, corner: _Corner, sides: tuple[Side, Side]) -> Contest:
             raise UserError(f"side {side.letter} has no {wanted!r} for {case.id}: there are {', '.join(offered)}")
         names.append(wanted)
     return Contest(case, (names[0], names[1]))
+
+
+def _comparable(contests: Sequence[Contest]) -> list[Contest]:
+    """Those that are not left out. Raises UserError where there are none."""
+    found = [contest for contest in contests if not contest.left_out]
+    if not found:
+        raise UserError(f"there is no comparable case, for instance {contests[0].case.id}: {contests[0].failure}")
+    return found
 
 
 def _decided(contest: Contest) -> CaseDecision:
@@ -175,6 +193,12 @@ class _Failed(Exception):
     def of_b_alone(self) -> bool:
         """Whether B is broken and A is not."""
         return self.statuses.keys() == {"B"} and self.statuses["B"] in BROKEN
+
+    @property
+    def beyond_both(self) -> bool:
+        """Whether neither side can do it, for the same reason."""
+        said = list(self.statuses.values())
+        return len(said) == 2 and said[0] == said[1] and said[0] in LEFT_OUT
 
 
 def _gathered(ask: Callable[[int], dict[str, Any]], order: Sequence[int]) -> dict[int, dict[str, Any]]:
@@ -328,6 +352,7 @@ class _Ring:
             except UserError as error:
                 self._give_up([contest for contest in contests if contest.open], str(error))
                 return
+            contests = [contest for contest in contests if not contest.left_out]
             if number in plan:
                 decide([_Evidence.of(c) for c in contests if c.failure is None], plan, number, self._options.margins)
             left = sum(contest.open for contest in contests)
@@ -365,9 +390,10 @@ class _Ring:
                     try:
                         contest.pairs.append(self._turns(corner, contest))
                     except _Failed as failure:
-                        contest.failure, contest.broken = str(failure), failure.of_b_alone
-                        self._say(f"{contest.case.id}: {failure}")
-                        break  # the other side's case is still open: a fresh pair for the rest
+                        contest.fails(failure)
+                        self._say(f"{contest.case.id}{' is left out' if contest.left_out else ''}: {failure}")
+                        if not contest.left_out:
+                            break  # the other side's case is still open: a fresh pair for the rest
 
     def _turns(self, corner: _Corner, contest: Contest) -> list[Turn]:
         """One process pair's turns of a case, checked before and after."""

@@ -94,6 +94,20 @@ def test_what_is_not_b_s_fault_alone_is_not_comparable_and_exits_2(stage: Stage,
     assert all(row["reason"].startswith(said) for row in rows)
 
 
+@pytest.mark.parametrize("beyond", [drill(1, dtype="fp16"), drill(1, workload="drill+vast")])
+def test_what_neither_side_can_do_is_left_out_and_said_once(stage: Stage, beyond: str) -> None:
+    code, rows, said = fought(stage, {}, cases=(beyond, drill(4)))
+    assert (code, [row["case"] for row in rows]) == (0, [drill(4)])
+    assert f"{beyond} is left out: A is " in said
+    assert said.count(beyond) == 1
+
+
+def test_where_all_is_left_out_nothing_is_compared_and_it_exits_2(stage: Stage) -> None:
+    code, rows, said = fought(stage, {}, cases=(drill(1, dtype="fp16"),))
+    assert (code, rows) == (2, [])
+    assert f"moemark: there is no comparable case, for instance {drill(1, dtype='fp16')}: A is unsupported" in said
+
+
 def test_a_side_that_does_not_start_again_costs_only_what_is_undecided(stage: Stage) -> None:
     once, wrong = (STARTS, '[ "$starts" -ge 2 ] && exit 7'), {"NULL_FAULT": "wrong"}
     code, rows, said = fought(stage, {}, "-o", "duel.json", a=wrong, script=once, target="null:x?case=t4")
