@@ -14,6 +14,7 @@ import random
 import secrets
 import statistics
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -23,6 +24,7 @@ from harness.channel import CodeFolder, Died, Overdue, WorkerProcess
 from harness.crew import HELLO_S
 from harness.interrupts import Interrupts
 from harness.locks import device_keys, hold_devices
+from harness.plan import NO_IMPLEMENTATION
 from harness.surroundings import refuse_disturbers, side_by_side
 from harness.targets import TargetName
 from results.compare import Margins
@@ -98,7 +100,7 @@ class Contest:
     broken: bool = False
     """Whether it failed because B is broken, and A is not."""
     left_out: bool = False
-    """Whether it failed because neither side can do it."""
+    """Whether it failed because neither side can do it, or one has no implementation of the name that was asked of it."""
     decision: CaseDecision | None = None
 
     @property
@@ -141,9 +143,12 @@ def fight(cases: Sequence[Case], sides: tuple[Side, Side], options: DuelOptions,
     with Interrupts(), CodeFolder() as folder, _Ring(sides, folder, options, say) as ring:
         corner = ring.introduced([case.id for case in cases])
         contests = [_contest(case, corner, sides) for case in cases]
+        comparable = _comparable(contests)
+        for reason, count in Counter(contest.failure for contest in contests if contest.left_out).items():
+            say(f"left out ({count} cases): {reason}")
         with hold_devices(corner.devices, say):
-            ring.rounds(contests)
-            comparable = _comparable(contests)
+            ring.rounds(comparable)
+            comparable = _comparable(comparable)
             decisions = settled([_decided(contest) for contest in comparable])
             if options.second_look:
                 decisions = ring.again(comparable, decisions)
@@ -152,18 +157,24 @@ def fight(cases: Sequence[Case], sides: tuple[Side, Side], options: DuelOptions,
 
 
 def _contest(case: Case, corner: _Corner, sides: tuple[Side, Side]) -> Contest:
-    """The case with the implementations of both sides. Raises UserError where a side has none of the asked name."""
-    names = []
+    """The case with the implementations of both sides; left out where a side has none of the name that was asked of it.
+
+    Where one name was asked of both, and one side has it, the other has lost it: that is told as a failure.
+    """
+    names: list[str] = []
+    lacks: list[str] = []
     for side, hello in zip(sides, corner.hello, strict=True):
         told = next(one for one in hello["cases"] if one["case"] == case.id)
         offered = [name for name, division, _ in told["implementations"] if division != "open" or side.implementation]
-        if not offered:
-            raise UserError(f"{case.workload} has no implementation for {hello['facts']['runtime']} yet")
-        wanted = side.implementation or offered[0]
-        if wanted not in offered:
-            raise UserError(f"side {side.letter} has no {wanted!r} for {case.id}: there are {', '.join(offered)}")
+        wanted = side.implementation or next(iter(offered), NO_IMPLEMENTATION)
         names.append(wanted)
-    return Contest(case, (names[0], names[1]))
+        if not offered:
+            lacks.append(f"{case.workload} has no implementation for {hello['facts']['runtime']} yet")
+        elif wanted not in offered:
+            lacks.append(f"side {side.letter} has no {wanted!r} of {case.workload}: there are {', '.join(offered)}")
+    failure = lacks[0] if lacks else None
+    lost = len(lacks) == 1 and sides[0].implementation == sides[1].implementation
+    return Contest(case, (names[0], names[1]), failure=failure, left_out=bool(lacks) and not lost)
 
 
 def _comparable(contests: Sequence[Contest]) -> list[Contest]:

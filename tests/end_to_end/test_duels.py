@@ -141,6 +141,21 @@ def test_two_implementations_within_one_environment(stage: Stage) -> None:
     assert "same" in done.stdout
 
 
+def test_a_case_that_has_no_implementation_of_the_asked_name_is_left_out_and_said(stage: Stage) -> None:
+    words = ("duel", drill(1), drill(8), "--impl-a", "plain", "--impl-b", "fused", "--target", "null:x", "--json")
+    done = stage.play(*words, "--budget", "500ms", NULL_FUSED="1")
+    assert done.returncode == 0
+    assert [row["case"] for row in json.loads(done.stdout)["decisions"]] == [drill(8)]
+    assert done.stderr.count("left out (1 cases): side B has no 'fused' of drill: there are plain, grouped") == 1
+
+
+def test_an_implementation_that_b_has_lost_is_not_left_out_but_not_comparable(stage: Stage) -> None:
+    both = ("--impl-a", "fused", "--impl-b", "fused")
+    code, rows, _ = fought(stage, {}, *both, a={"NULL_FUSED": "1"}, cases=(drill(8),))
+    assert (code, rows[0]["verdict"]) == (2, "not comparable")
+    assert rows[0]["reason"].startswith("side B has no 'fused' of drill")
+
+
 def test_every_turn_is_written_and_no_file_is_lost(stage: Stage) -> None:
     fought(stage, {}, "-o", "duel.json")
     document = json.loads((stage.folder / "duel.json").read_text())
