@@ -15,18 +15,17 @@ import secrets
 import statistics
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from harness.beside import LEAD_FROM, TURN_NS
-from harness.channel import CodeFolder, Died, Overdue, WorkerProcess
-from harness.crew import HELLO_S
+from harness.channel import CodeFolder
+from harness.corner import Corner, Failed, Side
 from harness.interrupts import Interrupts
-from harness.locks import device_keys, hold_devices
+from harness.locks import hold_devices
 from harness.plan import NO_IMPLEMENTATION
-from harness.surroundings import refuse_disturbers, side_by_side
-from harness.targets import TargetName
+from harness.surroundings import refuse_disturbers
 from results.compare import Margins
 from results.duels import CaseDecision, confirmed, decide, look_plan, settled
 from results.pairs import LEAST_TURNS, Centre, centre_of
@@ -36,21 +35,8 @@ from workloads.problem import SLOTS
 __all__ = ["DuelOptions", "Fight", "Side", "Turn", "fight"]
 
 MOST_SAMPLES = 64
-BROKEN = ("wrong", "crashed", "timeout", "error")
-"""What B alone must not be. `out-of-memory` is not among them: the sides share the device's, and one of them comes second."""
-LEFT_OUT = ("unsupported", "too-big")
-"""What both sides may be alike: then nothing is lost, and there is nothing to compare."""
 
 Say = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Side:
-    """One of the two: its letter, where it runs and by which implementation (None: the portable one)."""
-
-    letter: str
-    target: TargetName
-    implementation: str | None = None
 
 
 @dataclass(frozen=True)
@@ -113,7 +99,7 @@ class Contest:
         """True while the case is neither decided nor failed."""
         return self.failure is None and self.decision is None
 
-    def fails(self, failure: _Failed) -> None:
+    def fails(self, failure: Failed) -> None:
         """Ends the case. One that was measured before is not left out, whatever both sides say now."""
         self.failure, self.broken = str(failure), failure.of_b_alone
         self.left_out = failure.beyond_both and not self.pairs
@@ -156,7 +142,7 @@ def fight(cases: Sequence[Case], sides: tuple[Side, Side], options: DuelOptions,
     return Fight(contests, decisions, ring.sampling_ns / 1e9, wall, ring.describe)
 
 
-def _contest(case: Case, corner: _Corner, sides: tuple[Side, Side]) -> Contest:
+def _contest(case: Case, corner: Corner, sides: tuple[Side, Side]) -> Contest:
     """The case with the implementations of both sides; left out where a side has none of the name that was asked of it.
 
     Where one name was asked of both, and one side has it, the other has lost it: that is told as a failure.
@@ -193,124 +179,6 @@ def _decided(contest: Contest) -> CaseDecision:
     return CaseDecision(contest.case.id, contest.implementations, word, reason=reason)
 
 
-class _Failed(Exception):
-    """A side failed at a case, or both did: the message says how, `statuses` has the status of each by its letter."""
-
-    def __init__(self, message: str, statuses: Mapping[str, str]) -> None:
-        super().__init__(message)
-        self.statuses = dict(statuses)
-
-    @property
-    def of_b_alone(self) -> bool:
-        """Whether B is broken and A is not."""
-        return self.statuses.keys() == {"B"} and self.statuses["B"] in BROKEN
-
-    @property
-    def beyond_both(self) -> bool:
-        """Whether neither side can do it, for the same reason."""
-        said = list(self.statuses.values())
-        return len(said) == 2 and said[0] == said[1] and said[0] in LEFT_OUT
-
-
-def _gathered(ask: Callable[[int], dict[str, Any]], order: Sequence[int]) -> dict[int, dict[str, Any]]:
-    """The answer of each side. Raises _Failed with what both say: the other is asked also where the first has failed."""
-    answers: dict[int, dict[str, Any]] = {}
-    failures: dict[int, _Failed] = {}
-    for number in order:
-        try:
-            answers[number] = ask(number)
-        except _Failed as failure:
-            failures[number] = failure
-    if failures:
-        both = [failures[number] for number in sorted(failures)]
-        statuses = {letter: status for one in both for letter, status in one.statuses.items()}
-        raise _Failed("; ".join(map(str, both)), statuses)
-    return answers
-
-
-class _Corner:
-    """A fresh process on both sides."""
-
-    def __init__(
-        self, sides: tuple[Side, Side], folder: CodeFolder, options: DuelOptions, cases: Sequence[str]
-    ) -> None:
-        self._sides = sides
-        self._options = options
-        self.hello: list[dict[str, Any]] = []
-        self._workers: list[WorkerProcess] = []
-        try:
-            for side in sides:
-                self._workers.append(WorkerProcess(side.target, folder, more=side_by_side(side.target)))
-            for side, worker in zip(sides, self._workers, strict=True):
-                names = {"target": side.target.typed, "recorded": side.target.recorded}
-                worker.send({"op": "hello", **names, "cases": list(cases), "kept": str(folder.kept)})
-            self.hello = [self._greeting(number) for number in (0, 1)]
-        except BaseException:
-            self.kill()
-            raise
-
-    @property
-    def devices(self) -> list[str]:
-        """What names the physical devices of both sides."""
-        return [
-            key
-            for side, hello in zip(self._sides, self.hello, strict=True)
-            for key in device_keys(side.target.recorded, hello["describe"], os.environ)
-        ]
-
-    def both(self, *requests: dict[str, Any], timeout_s: float) -> None:
-        """Asks both sides at once. Raises _Failed."""
-        for worker, request in zip(self._workers, requests, strict=True):
-            worker.send(request)
-        _gathered(lambda number: self._answer(number, timeout_s), (0, 1))
-
-    def in_turn(self, request: dict[str, Any], order: Sequence[int] = (0, 1)) -> dict[int, dict[str, Any]]:
-        """Asks one side after the other; the last event of each, by its number. Raises _Failed."""
-
-        def asked(number: int) -> dict[str, Any]:
-            self._workers[number].send(request)
-            return self._answer(number, self._options.timeout_s)
-
-        return _gathered(asked, order)
-
-    def kill(self) -> None:
-        """Ends both processes at once."""
-        for worker in self._workers:
-            worker.kill()
-
-    def __enter__(self) -> _Corner:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.kill()
-
-    def _greeting(self, number: int) -> dict[str, Any]:
-        side = self._sides[number]
-        try:
-            event = self._workers[number].receive(time.monotonic() + HELLO_S)
-        except (Died, Overdue) as error:
-            why = str(error) or f"no answer within {HELLO_S:g} s"
-            raise UserError(f"side {side.letter} does not open: {why}") from None
-        if event["event"] == "refusal":
-            raise UserError(f"side {side.letter} cannot run here: {event['reason']}")
-        return event
-
-    def _answer(self, number: int, timeout_s: float) -> dict[str, Any]:
-        letter = self._sides[number].letter
-        deadline = time.monotonic() + timeout_s
-        try:
-            while True:
-                event = self._workers[number].receive(deadline)
-                if event["event"] == "closed" and event["status"] != "ok":
-                    raise _Failed(f"{letter} is {event['status']}: {event['reason']}", {letter: event["status"]})
-                if event["event"] in ("open", "ready", "turn", "closed"):
-                    return event
-        except Overdue:
-            raise _Failed(f"{letter} gave no answer within {timeout_s:g} s", {letter: "timeout"}) from None
-        except Died as death:
-            raise _Failed(f"{letter} crashed: {death}", {letter: "crashed"}) from None
-
-
 class _Ring:
     """Where the rounds are fought."""
 
@@ -323,7 +191,7 @@ class _Ring:
         self._check_seed = secrets.randbits(32)
         self.sampling_ns = 0
         self.describe: dict[str, Any] = {}
-        self._unused: _Corner | None = None
+        self._unused: Corner | None = None
 
     def __enter__(self) -> _Ring:
         return self
@@ -332,12 +200,12 @@ class _Ring:
         if self._unused is not None:
             self._unused.kill()
 
-    def introduced(self, cases: Sequence[str]) -> _Corner:
+    def introduced(self, cases: Sequence[str]) -> Corner:
         """The first round's pair, which has said what it offers for the cases. Raises UserError where a side does not start."""
         self._unused = self._started(cases)
         return self._unused
 
-    def _pair(self) -> _Corner:
+    def _pair(self) -> Corner:
         """A fresh process on both sides, tried twice. Raises UserError where a side does not start."""
         found, self._unused = self._unused, None
         if found is not None:
@@ -348,8 +216,8 @@ class _Ring:
             self._say(f"{error}: tried once more")
             return self._started()
 
-    def _started(self, cases: Sequence[str] = ()) -> _Corner:
-        corner = _Corner(self._sides, self._folder, self._options, cases)
+    def _started(self, cases: Sequence[str] = ()) -> Corner:
+        corner = Corner(self._sides, self._folder, self._options.timeout_s, cases)
         letters = [side.letter for side in self._sides]
         self.describe = dict(zip(letters, (hello["describe"] for hello in corner.hello), strict=True))
         return corner
@@ -400,13 +268,13 @@ class _Ring:
                     contest = waiting.pop()
                     try:
                         contest.pairs.append(self._turns(corner, contest))
-                    except _Failed as failure:
+                    except Failed as failure:
                         contest.fails(failure)
                         self._say(f"{contest.case.id}{' is left out' if contest.left_out else ''}: {failure}")
                         if not contest.left_out:
                             break  # the other side's case is still open: a fresh pair for the rest
 
-    def _turns(self, corner: _Corner, contest: Contest) -> list[Turn]:
+    def _turns(self, corner: Corner, contest: Contest) -> list[Turn]:
         """One process pair's turns of a case, checked before and after."""
         options = self._options
         wanted = {"op": "open", "case": contest.case.id, "budget_s": options.budget_s / options.rounds}
@@ -425,7 +293,7 @@ class _Ring:
         corner.both({"op": "close"}, {"op": "close"}, timeout_s=options.prepare_timeout_s)
         return turns
 
-    def _turn(self, corner: _Corner, plan: _TurnPlan, position: int) -> Turn:
+    def _turn(self, corner: Corner, plan: _TurnPlan, position: int) -> Turn:
         request = {"op": "turn", "first": position, **plan.request}
         order = self._random.sample((0, 1), 2)
         found = corner.in_turn(request, order)
