@@ -359,7 +359,7 @@ def duel(
     force: Annotated[bool, typer.Option(help="Replace the file of -o.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Decide whether B is slower than A by taking turns: exit 0 no, 1 yes, 2 not comparable, 3 unsure."""
+    """Decide whether B is slower than A by taking turns: exit 0 no, 1 yes or broken, 2 not comparable, 3 unsure."""
     from harness import duelling, printing
     from results.tables import duel_table
 

@@ -14,17 +14,18 @@ import random
 import secrets
 import statistics
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 from harness.beside import LEAD_FROM, TURN_NS
-from harness.channel import CodeFolder, Died, Overdue, WorkerProcess
-from harness.crew import HELLO_S
+from harness.channel import CodeFolder
+from harness.corner import Corner, Failed, Side
 from harness.interrupts import Interrupts
 from harness.locks import hold_devices
-from harness.surroundings import refuse_disturbers, side_by_side
-from harness.targets import TargetName
+from harness.plan import NO_IMPLEMENTATION
+from harness.surroundings import refuse_disturbers
 from results.compare import Margins
 from results.duels import CaseDecision, confirmed, decide, leaning, look_plan
 from results.pairs import LEAST_TURNS, Centre, centre_of
@@ -36,15 +37,6 @@ __all__ = ["DuelOptions", "Fight", "Side", "Turn", "fight"]
 MOST_SAMPLES = 64
 
 Say = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Side:
-    """One of the two: its letter, where it runs and by which implementation (None: the portable one)."""
-
-    letter: str
-    target: TargetName
-    implementation: str | None = None
 
 
 @dataclass(frozen=True)
@@ -90,6 +82,10 @@ class Contest:
     implementations: tuple[str, str]
     pairs: list[list[Turn]] = field(default_factory=list)
     failure: str | None = None
+    broken: bool = False
+    """Whether it failed because B is broken, and A is not."""
+    left_out: bool = False
+    """Whether it failed because neither side can do it, or one has no implementation of the name that was asked of it."""
     decision: CaseDecision | None = None
 
     @property
@@ -101,6 +97,11 @@ class Contest:
     def open(self) -> bool:
         """True while the case is neither decided nor failed."""
         return self.failure is None and self.decision is None
+
+    def fails(self, failure: Failed) -> None:
+        """Ends the case. One that was measured before is not left out, whatever both sides say now."""
+        self.failure, self.broken = str(failure), failure.of_b_alone
+        self.left_out = failure.beyond_both and not self.pairs
 
 
 @dataclass
@@ -115,122 +116,71 @@ class Fight:
 
     @property
     def exit_code(self) -> int:
-        """1 if any case is slower, else 2 if any could not be compared, else 3 if any is unsure, else 0."""
-        words = {one.verdict for one in self.decisions}
-        return next((code for word, code in (("slower", 1), ("not comparable", 2), ("unsure", 3)) if word in words), 0)
+        """1 if any case is slower or failed, else 2 if any could not be compared, else 3 if any is unsure, else 0."""
+        codes = {"slower": 1, "failed": 1, "not comparable": 2, "unsure": 3}
+        return min((codes[one.verdict] for one in self.decisions if one.verdict in codes), default=0)
 
 
 def fight(cases: Sequence[Case], sides: tuple[Side, Side], options: DuelOptions, say: Say) -> Fight:
-    """Fights all cases to a decision. Raises UserError where a side cannot run or lacks the implementation."""
+    """Fights all cases to a decision. Raises UserError where a side cannot run, or all cases are left out."""
     refuse_disturbers(os.environ)
     began = time.monotonic()
     with Interrupts(), CodeFolder() as folder, _Ring(sides, folder, options, say) as ring:
         corner = ring.introduced([case.id for case in cases])
         contests = [_contest(case, corner, sides) for case in cases]
-        device = str(corner.hello[0]["describe"].get("device_id", "device"))
-        with hold_devices([device], say):
-            ring.rounds(contests)
-            decisions = ring.again(contests)
+        comparable = _comparable(contests)
+        for reason, count in Counter(contest.failure for contest in contests if contest.left_out).items():
+            say(f"left out ({count} cases): {reason}")
+        with hold_devices(corner.devices, say):
+            ring.rounds(comparable)
+            comparable = _comparable(comparable)
+            decisions = ring.again(comparable)
     wall = time.monotonic() - began
     return Fight(contests, decisions, ring.sampling_ns / 1e9, wall, ring.describe)
 
 
-def _contest(case: Case, corner: _Corner, sides: tuple[Side, Side]) -> Contest:
-    """The case with the implementations of both sides. Raises UserError where a side has none of the asked name."""
-    names = []
+def _contest(case: Case, corner: Corner, sides: tuple[Side, Side]) -> Contest:
+    """The case with the implementations of both sides; left out where a side has none of the name that was asked of it.
+
+    Where one name was asked of both, and one side has it, the other has lost it: that is told as a failure.
+    """
+    names: list[str] = []
+    lacks: list[str] = []
     for side, hello in zip(sides, corner.hello, strict=True):
         told = next(one for one in hello["cases"] if one["case"] == case.id)
         offered = [name for name, division, _ in told["implementations"] if division != "open" or side.implementation]
-        if not offered:
-            raise UserError(f"{case.workload} has no implementation for {hello['facts']['runtime']} yet")
-        wanted = side.implementation or offered[0]
-        if wanted not in offered:
-            raise UserError(f"side {side.letter} has no {wanted!r} for {case.id}: there are {', '.join(offered)}")
+        wanted = side.implementation or next(iter(offered), NO_IMPLEMENTATION)
         names.append(wanted)
-    return Contest(case, (names[0], names[1]))
+        if not offered:
+            lacks.append(f"{case.workload} has no implementation for {hello['facts']['runtime']} yet")
+        elif wanted not in offered:
+            lacks.append(f"side {side.letter} has no {wanted!r} of {case.workload}: there are {', '.join(offered)}")
+    failure = lacks[0] if lacks else None
+    lost = len(lacks) == 1 and sides[0].implementation == sides[1].implementation
+    return Contest(case, (names[0], names[1]), failure=failure, left_out=bool(lacks) and not lost)
+
+
+def _comparable(contests: Sequence[Contest]) -> list[Contest]:
+    """Those that are not left out. Raises UserError where there are none."""
+    found = [contest for contest in contests if not contest.left_out]
+    if not found:
+        raise UserError(f"there is no comparable case, for instance {contests[0].case.id}: {contests[0].failure}")
+    return found
 
 
 def _decided(contest: Contest) -> CaseDecision:
     if contest.decision is not None:
         return contest.decision
     reason = contest.failure or "no decision was reached"
-    return CaseDecision(contest.case.id, contest.implementations, "not comparable", reason=reason)
+    word: Literal["failed", "not comparable"] = "failed" if contest.broken else "not comparable"
+    return CaseDecision(contest.case.id, contest.implementations, word, reason=reason)
 
 
-class _Failed(Exception):
-    """A side failed at a case; the message says which and how. `fatal`: its process is gone."""
-
-    def __init__(self, message: str, fatal: bool) -> None:
-        super().__init__(message)
-        self.fatal = fatal
-
-
-class _Corner:
-    """A fresh process on both sides."""
-
-    def __init__(
-        self, sides: tuple[Side, Side], folder: CodeFolder, options: DuelOptions, cases: Sequence[str]
-    ) -> None:
-        self._sides = sides
-        self._options = options
-        self.hello: list[dict[str, Any]] = []
-        self._workers = [WorkerProcess(side.target, folder, more=side_by_side(side.target)) for side in sides]
-        try:
-            for side, worker in zip(sides, self._workers, strict=True):
-                names = {"target": side.target.typed, "recorded": side.target.recorded}
-                worker.send({"op": "hello", **names, "cases": list(cases), "kept": str(folder.kept)})
-            self.hello = [self._greeting(number) for number in (0, 1)]
-        except BaseException:
-            self.kill()
-            raise
-
-    def both(self, *requests: dict[str, Any], timeout_s: float) -> list[dict[str, Any]]:
-        """Asks both sides at once; the last event of each. Raises _Failed."""
-        for worker, request in zip(self._workers, requests, strict=True):
-            worker.send(request)
-        return [self._answer(number, timeout_s) for number in (0, 1)]
-
-    def one(self, number: int, request: dict[str, Any]) -> dict[str, Any]:
-        """Asks one side. Raises _Failed."""
-        self._workers[number].send(request)
-        return self._answer(number, self._options.timeout_s)
-
-    def kill(self) -> None:
-        """Ends both processes at once."""
-        for worker in self._workers:
-            worker.kill()
-
-    def __enter__(self) -> _Corner:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.kill()
-
-    def _greeting(self, number: int) -> dict[str, Any]:
-        side = self._sides[number]
-        try:
-            event = self._workers[number].receive(time.monotonic() + HELLO_S)
-        except (Died, Overdue) as error:
-            why = str(error) or f"no answer within {HELLO_S:g} s"
-            raise UserError(f"side {side.letter} does not open: {why}") from None
-        if event["event"] == "refusal":
-            raise UserError(f"side {side.letter} cannot run here: {event['reason']}")
-        return event
-
-    def _answer(self, number: int, timeout_s: float) -> dict[str, Any]:
-        letter = self._sides[number].letter
-        deadline = time.monotonic() + timeout_s
-        try:
-            while True:
-                event = self._workers[number].receive(deadline)
-                if event["event"] == "closed" and event["status"] != "ok":
-                    raise _Failed(f"{letter} is {event['status']}: {event['reason']}", fatal=False)
-                if event["event"] in ("open", "ready", "turn", "closed"):
-                    return event
-        except Overdue:
-            raise _Failed(f"{letter} gave no answer within {timeout_s:g} s", fatal=True) from None
-        except Died as death:
-            raise _Failed(f"{letter} crashed: {death}", fatal=True) from None
+def _after_failure(second: Contest, first: CaseDecision) -> CaseDecision:
+    """A second look that failed: a broken B counts at once, else nothing is known beyond the first look."""
+    if second.broken:
+        return _decided(second)
+    return replace(first, verdict="unsure", p=None, reason=f"no second look: {second.failure}")
 
 
 class _Ring:
@@ -245,7 +195,7 @@ class _Ring:
         self._check_seed = secrets.randbits(32)
         self.sampling_ns = 0
         self.describe: dict[str, Any] = {}
-        self._unused: _Corner | None = None
+        self._unused: Corner | None = None
 
     def __enter__(self) -> _Ring:
         return self
@@ -254,28 +204,42 @@ class _Ring:
         if self._unused is not None:
             self._unused.kill()
 
-    def introduced(self, cases: Sequence[str]) -> _Corner:
+    def introduced(self, cases: Sequence[str]) -> Corner:
         """The first round's pair, which has said what it offers for the cases. Raises UserError where a side does not start."""
         self._unused = self._started(cases)
         return self._unused
 
-    def _pair(self) -> _Corner:
-        """A fresh process on both sides."""
-        found, self._unused = self._unused or self._started(), None
-        return found
+    def _pair(self) -> Corner:
+        """A fresh process on both sides, tried twice. Raises UserError where a side does not start."""
+        found, self._unused = self._unused, None
+        if found is not None:
+            return found
+        try:
+            return self._started()
+        except UserError as error:
+            self._say(f"{error}: tried once more")
+            return self._started()
 
-    def _started(self, cases: Sequence[str] = ()) -> _Corner:
-        corner = _Corner(self._sides, self._folder, self._options, cases)
+    def _started(self, cases: Sequence[str] = ()) -> Corner:
+        corner = Corner(self._sides, self._folder, self._options.timeout_s, cases)
         letters = [side.letter for side in self._sides]
         self.describe = dict(zip(letters, (hello["describe"] for hello in corner.hello), strict=True))
         return corner
 
     def rounds(self, contests: list[Contest], before: Sequence[Contest] = ()) -> None:
-        """Round after round until every case is decided or the rounds are over; `before`: what was fought already."""
+        """Round after round until every case is decided, the rounds are over, or a side does not start any more.
+
+        `before`: what was fought already.
+        """
         beside = [_Evidence.of(one).centres for one in before if one.failure is None]
         plan = look_plan(len(contests) + len(before), self._options.rounds)
         for number in range(1, self._options.rounds + 1):
-            self._round([c for c in contests if c.open or (c.failure is None and not self._options.stop_early)])
+            try:
+                self._round([c for c in contests if c.open or (c.failure is None and not self._options.stop_early)])
+            except UserError as error:
+                self._give_up([contest for contest in contests if contest.open], str(error))
+                return
+            contests = [contest for contest in contests if not contest.left_out]
             if number in plan:
                 fought = [_Evidence.of(one) for one in contests if one.failure is None]
                 decide(fought, plan, number, self._options.margins, beside)
@@ -285,6 +249,12 @@ class _Ring:
             )
             if not left and self._options.stop_early:
                 return
+
+    def _give_up(self, contests: list[Contest], reason: str) -> None:
+        """What is decided stays; these cases are not."""
+        self._say(f"{reason}: {len(contests)} cases are left undecided")
+        for contest in contests:
+            contest.failure = reason
 
     def again(self, contests: list[Contest]) -> list[CaseDecision]:
         """Cases that changed, or may have, once more with fresh pairs; then the decision on every case, by all of its pairs."""
@@ -300,7 +270,9 @@ class _Ring:
         found = {one.case: one for one in confirmed(first, second, margins)}
         for contest, more in zip(again, fresh, strict=True):
             contest.pairs += more.pairs
-        found |= {contest.case.id: _decided(contest) for contest in fresh if contest.failure is not None}
+        for contest in fresh:
+            if contest.failure is not None:
+                found[contest.case.id] = _after_failure(contest, found[contest.case.id])
         return [found.get(contest.case.id) or _decided(contest) for contest in contests]
 
     def _round(self, contests: list[Contest]) -> None:
@@ -311,19 +283,20 @@ class _Ring:
                     contest = waiting.pop()
                     try:
                         contest.pairs.append(self._turns(corner, contest))
-                    except _Failed as failure:
-                        contest.failure = str(failure)
-                        self._say(f"{contest.case.id}: {failure}")
-                        break  # the other side's case is still open: a fresh pair for the rest
+                    except Failed as failure:
+                        contest.fails(failure)
+                        self._say(f"{contest.case.id}{' is left out' if contest.left_out else ''}: {failure}")
+                        if not contest.left_out:
+                            break  # the other side's case is still open: a fresh pair for the rest
 
-    def _turns(self, corner: _Corner, contest: Contest) -> list[Turn]:
+    def _turns(self, corner: Corner, contest: Contest) -> list[Turn]:
         """One process pair's turns of a case, checked before and after."""
         options = self._options
         wanted = {"op": "open", "case": contest.case.id, "budget_s": options.budget_s / options.rounds}
         wanted["check_seed"] = self._check_seed
         opened = [{**wanted, "implementation": name} for name in contest.implementations]
         corner.both(*opened, timeout_s=options.prepare_timeout_s)
-        plan = _TurnPlan.of([corner.one(number, {"op": "warm"}) for number in (0, 1)])
+        plan = _TurnPlan.of(list(corner.in_turn({"op": "warm"}).values()))
         turns: list[Turn] = []
         spent, limit, position = 0, options.budget_s / options.rounds * 1e9, 0
         while len(turns) < LEAST_TURNS or spent < limit:
@@ -335,11 +308,11 @@ class _Ring:
         corner.both({"op": "close"}, {"op": "close"}, timeout_s=options.prepare_timeout_s)
         return turns
 
-    def _turn(self, corner: _Corner, plan: _TurnPlan, position: int) -> Turn:
+    def _turn(self, corner: Corner, plan: _TurnPlan, position: int) -> Turn:
         request = {"op": "turn", "first": position, **plan.request}
         order = self._random.sample((0, 1), 2)
-        found = {number: corner.one(number, request)["ns"] for number in order}
-        return Turn(self._sides[order[0]].letter, found[0], found[1])
+        found = corner.in_turn(request, order)
+        return Turn(self._sides[order[0]].letter, found[0]["ns"], found[1]["ns"])
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ class DuelAsk:
 
 
 def duel(ask: DuelAsk, say: Say) -> Fight:
-    """Fights what was asked for and writes its turns. Raises UserError for a mistake, before anything is started."""
+    """Fights what was asked for and writes its turns. Raises UserError for a mistake, or where nothing can be compared."""
     _refuse_clobbering(ask)
     cases = [case for case in select(ask.words).cases if case.scenario == "latency"]
     if not cases:

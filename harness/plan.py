@@ -15,7 +15,17 @@ from harness.targets import TargetName, target_kinds
 from workloads.case import Case, UserError, canonical_digest
 from workloads.registry import workload_names
 
-__all__ = ["LeftOut", "Offer", "Options", "Selection", "Step", "parse_targets", "plan_steps", "select"]
+__all__ = [
+    "NO_IMPLEMENTATION",
+    "LeftOut",
+    "Offer",
+    "Options",
+    "Selection",
+    "Step",
+    "parse_targets",
+    "plan_steps",
+    "select",
+]
 
 NO_IMPLEMENTATION = "none"
 """Stands in the record where a workload has no implementation at all for a runtime."""

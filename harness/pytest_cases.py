@@ -21,7 +21,7 @@ from harness import ceilings
 from harness.channel import CodeFolder
 from harness.crew import Crew, Refused, now_utc
 from harness.environment import moemark_version
-from harness.locks import hold_devices
+from harness.locks import device_keys, hold_devices
 from harness.measuring import Bench, Request, one_line
 from harness.plan import LeftOut, Offer, Options, Selection, Step, parse_targets, plan_steps, select
 from harness.privacy import without_folders
@@ -202,8 +202,7 @@ class CaseItem(pytest.Function):
         plan, config = self.parent.plan, self.config
         limits = Limits(float(config.getoption("benchmark_max_time")), int(config.getoption("benchmark_min_rounds")))
         wanted = Request(self.step.case, plan.offer.target, self.step.implementation, Options.precision, limits.time_s)
-        device = str(plan.offer.describe.get("device_id", plan.offer.target))
-        with hold_devices([device], self._say):
+        with hold_devices(device_keys(plan.offer.target, plan.offer.describe, os.environ), self._say):
             return measured(benchmark, self.parent.bench, wanted, limits)
 
     def _say(self, text: str) -> None:

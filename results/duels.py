@@ -38,7 +38,8 @@ class CaseDecision:
 
     case: str
     implementations: tuple[str, str]
-    verdict: Verdict | Literal["not comparable"]
+    verdict: Verdict | Literal["failed", "not comparable"]
+    """`failed`: B is wrong, crashed, timed out or broken where A is not."""
     ratio: Ratio | None = None
     pairs: int = 0
     turns: int = 0
@@ -183,7 +184,7 @@ class _Look:
 
 def settled(decisions: Sequence[CaseDecision]) -> list[CaseDecision]:
     """Decisions after Holm's correction: what does not survive it over all compared cases is unsure."""
-    compared = [one for one in decisions if one.verdict != "not comparable"]
+    compared = [one for one in decisions if one.ratio is not None]
     fallen = {one.case for one, good in zip(compared, _surviving(compared), strict=True) if not good}
     reason = f"does not survive Holm's correction over {len(compared)} cases"
     return [replace(one, verdict="unsure", reason=reason) if one.case in fallen else one for one in decisions]

@@ -89,7 +89,7 @@ def _size(path: Path) -> int:
 def _sent(path: Path) -> bytes:
     with no_cycles():
         found = _with_levels(read_times(path))
-        lines = list(found.measurements)
+        lines: list[Any] = list(found.measurements)
         about = (found.run, list(found.ceilings), lines, list(found.digests), found.end, found.torn, found.lines)
         return msgspec.msgpack.encode(_Sent(*about, len(found.parts), found.newer), enc_hook=list)
 

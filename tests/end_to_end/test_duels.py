@@ -11,22 +11,31 @@ import pytest
 from playing import Stage, drill
 
 CASES = (drill(1), drill(4))
+STARTS = "echo >> starts-of-b; starts=$(wc -l < starts-of-b)"
+"""A wrapper script's line that counts how often a duel has started it: workers share a scratch folder."""
 
 
-def side(stage: Stage, name: str, **variables: str) -> str:
-    """An interpreter whose null target behaves as told: a wrapper script, as a user would write one."""
+def side(stage: Stage, name: str, *more: str, **variables: str) -> str:
+    """An interpreter whose null target behaves as told: a wrapper script, as a user would write one; `more` are lines of it."""
     path = stage.folder / name
-    lines = [f"export {key}={value}" for key, value in variables.items()]
+    lines = [*more, *(f"export {key}={value}" for key, value in variables.items())]
     path.write_text("\n".join(["#!/bin/sh", *lines, f'exec {sys.executable} "$@"', ""]))
     path.chmod(0o755)
     return str(path)
 
 
 def fought(
-    stage: Stage, b: dict[str, str], *more: str, cases: tuple[str, ...] = CASES
+    stage: Stage,
+    b: dict[str, str],
+    *more: str,
+    a: dict[str, str] | None = None,
+    script: tuple[str, ...] = (),
+    cases: tuple[str, ...] = CASES,
+    target: str = "null:x",
 ) -> tuple[int, list[dict[str, Any]], str]:
-    sides = ("--a", side(stage, "a"), "--b", side(stage, "b", **b))
-    done = stage.play("duel", *cases, *sides, "--target", "null:x", "--budget", "500ms", "--json", *more)
+    """Exit code, decisions and standard error of a duel whose sides have these variables; `script`: more lines of B's."""
+    sides = ("--a", side(stage, "a", **(a or {})), "--b", side(stage, "b", *script, **b))
+    done = stage.play("duel", *cases, *sides, "--target", target, "--budget", "500ms", "--json", *more)
     rows = json.loads(done.stdout)["decisions"] if done.stdout else []
     return done.returncode, rows, done.stderr
 
@@ -53,12 +62,66 @@ def test_a_change_below_the_threshold_is_no_change(stage: Stage) -> None:
     assert (code, {row["verdict"] for row in rows}) == (1, {"slower"})
 
 
-@pytest.mark.parametrize(("fault", "said"), [("abort", "B crashed: killed by SIGABRT"), ("wrong", "B is wrong")])
-def test_one_side_failing_is_not_comparable_and_exits_2(stage: Stage, fault: str, said: str) -> None:
+FAILURES = [
+    ("abort", "B crashed: killed by SIGABRT"),
+    ("wrong", "B is wrong"),
+    ("error", "B is error: RuntimeError: no kernel"),
+]
+
+
+@pytest.mark.parametrize(("fault", "said"), FAILURES)
+def test_a_b_that_is_broken_where_a_is_not_fails_and_exits_1(stage: Stage, fault: str, said: str) -> None:
     code, rows, _ = fought(stage, {"NULL_FAULT": fault})
+    assert code == 1
+    assert [row["verdict"] for row in rows] == ["failed"] * 2
+    assert all(row["reason"].startswith(said) for row in rows)
+
+
+BLAMELESS = [
+    ("abort", "", "A crashed: killed by SIGABRT"),
+    ("abort", "abort", "A crashed: killed by SIGABRT; B crashed"),
+    ("wrong", "wrong", "A is wrong"),
+    ("", "unsupported", "B is unsupported"),
+    ("", "out-of-memory", "B is out-of-memory"),
+]
+
+
+@pytest.mark.parametrize(("a", "b", "said"), BLAMELESS)
+def test_what_is_not_b_s_fault_alone_is_not_comparable_and_exits_2(stage: Stage, a: str, b: str, said: str) -> None:
+    code, rows, _ = fought(stage, {"NULL_FAULT": b}, a={"NULL_FAULT": a})
     assert code == 2
     assert [row["verdict"] for row in rows] == ["not comparable"] * 2
     assert all(row["reason"].startswith(said) for row in rows)
+
+
+@pytest.mark.parametrize("beyond", [drill(1, dtype="fp16"), drill(1, workload="drill+vast")])
+def test_what_neither_side_can_do_is_left_out_and_said_once(stage: Stage, beyond: str) -> None:
+    code, rows, said = fought(stage, {}, cases=(beyond, drill(4)))
+    assert (code, [row["case"] for row in rows]) == (0, [drill(4)])
+    assert f"{beyond} is left out: A is " in said
+    assert said.count(beyond) == 1
+
+
+def test_where_all_is_left_out_nothing_is_compared_and_it_exits_2(stage: Stage) -> None:
+    code, rows, said = fought(stage, {}, cases=(drill(1, dtype="fp16"),))
+    assert (code, rows) == (2, [])
+    assert f"moemark: there is no comparable case, for instance {drill(1, dtype='fp16')}: A is unsupported" in said
+
+
+def test_a_side_that_does_not_start_again_costs_only_what_is_undecided(stage: Stage) -> None:
+    once, wrong = (STARTS, '[ "$starts" -ge 2 ] && exit 7'), {"NULL_FAULT": "wrong"}
+    code, rows, said = fought(stage, {}, "-o", "duel.json", a=wrong, script=once, target="null:x?case=t4")
+    reasons = {row["case"]: row["reason"] for row in rows}
+    assert reasons[drill(1)] == "side B does not open: exited with code 7"
+    assert reasons[drill(4)].startswith("A is wrong")
+    assert (code, said.count("tried once more")) == (2, 1)
+    assert len(json.loads((stage.folder / "duel.json").read_text())["decisions"]) == 2
+
+
+def test_a_start_that_fails_once_costs_nothing(stage: Stage) -> None:
+    code, rows, said = fought(stage, {}, script=(STARTS, '[ "$starts" = 2 ] && exit 7'))
+    assert (code, {row["verdict"] for row in rows}) == (0, {"same"})
+    assert said.count("side B does not open: exited with code 7: tried once more") == 1
 
 
 def test_calls_too_short_for_the_clock_are_batched(stage: Stage) -> None:
@@ -76,6 +139,21 @@ def test_two_implementations_within_one_environment(stage: Stage) -> None:
     assert done.returncode == 0
     assert "plain / grouped" in done.stdout
     assert "same" in done.stdout
+
+
+def test_a_case_that_has_no_implementation_of_the_asked_name_is_left_out_and_said(stage: Stage) -> None:
+    words = ("duel", drill(1), drill(8), "--impl-a", "plain", "--impl-b", "fused", "--target", "null:x", "--json")
+    done = stage.play(*words, "--budget", "500ms", NULL_FUSED="1")
+    assert done.returncode == 0
+    assert [row["case"] for row in json.loads(done.stdout)["decisions"]] == [drill(8)]
+    assert done.stderr.count("left out (1 cases): side B has no 'fused' of drill: there are plain, grouped") == 1
+
+
+def test_an_implementation_that_b_has_lost_is_not_left_out_but_not_comparable(stage: Stage) -> None:
+    both = ("--impl-a", "fused", "--impl-b", "fused")
+    code, rows, _ = fought(stage, {}, *both, a={"NULL_FUSED": "1"}, cases=(drill(8),))
+    assert (code, rows[0]["verdict"]) == (2, "not comparable")
+    assert rows[0]["reason"].startswith("side B has no 'fused' of drill")
 
 
 def test_every_turn_is_written_and_no_file_is_lost(stage: Stage) -> None:

@@ -1,7 +1,11 @@
-"""How the drill 'runs' on the null runtime: the names and divisions, nothing else."""
+"""How the drill 'runs' on the null runtime: the names and divisions, nothing else.
+
+`fused` is there only where NULL_FUSED is set, and only for 8 tokens or more: what an environment has and another lacks.
+"""
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from workloads.case import Case
@@ -22,3 +26,9 @@ def grouped(problem: Any, on: Any) -> None: ...
 
 @implementation("drill", "null", "rounded", "open")
 def rounded(problem: Any, on: Any) -> None: ...
+
+
+if "NULL_FUSED" in os.environ:
+
+    @implementation("drill", "null", "fused", "closed", cannot=only_many_tokens)
+    def fused(problem: Any, on: Any) -> None: ...
