@@ -263,7 +263,7 @@ def compare(
         float | None, typer.Option(parser=_fraction, metavar="SHARE", help="Change that counts: 1%.")
     ] = None,
     same: Annotated[
-        float | None, typer.Option(parser=_fraction, metavar="SHARE", help="Inside it is the same: 2%.")
+        float | None, typer.Option(parser=_fraction, metavar="SHARE", help="Inside it is the same: 2% or --threshold.")
     ] = None,
     across_formats: Annotated[bool, typer.Option(help="Also compare a case with itself in another dtype.")] = False,
     as_csv: AsCsv = False,
@@ -312,7 +312,7 @@ def gate(
         float | None, typer.Option(parser=_fraction, metavar="SHARE", help="Change that counts: 1%.")
     ] = None,
     same: Annotated[
-        float | None, typer.Option(parser=_fraction, metavar="SHARE", help="Inside it is the same: 2%.")
+        float | None, typer.Option(parser=_fraction, metavar="SHARE", help="Inside it is the same: 2% or --threshold.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -352,7 +352,7 @@ def duel(
         float | None, typer.Option(parser=_fraction, metavar="SHARE", help="Change that counts: 1%.")
     ] = None,
     same: Annotated[
-        float | None, typer.Option(parser=_fraction, metavar="SHARE", help="Inside it is the same: 2%.")
+        float | None, typer.Option(parser=_fraction, metavar="SHARE", help="Inside it is the same: 2% or --threshold.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the order of turns and cases.")] = 0,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Where every turn goes, as JSON.")] = None,
