@@ -91,16 +91,16 @@ def trusted(run_file: RunFile) -> bool:
 def baselines_in(folder: Path, new: RunFile) -> tuple[list[RunFile], list[str]]:
     """The runs in a folder that this one may be compared with, the newest first, and why others were passed over.
 
-    They are whole and readable, of this machine, have a case in common, and are not the new run itself. Raises UserError for
-    what is no folder.
+    They are whole and readable, of this machine, have a case in common, and are neither the new run itself nor copies of each
+    other. Raises UserError for what is no folder.
     """
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file: --baseline needs a folder of run files")
     passed_over: list[str] = []
     readable = [found for path in sorted(folder.glob("*.jsonl")) if (found := _read(path, passed_over))]
-    fit = []
+    fit: list[RunFile] = []
     for found in sorted(readable, key=lambda one: one.run.started_utc, reverse=True):
-        reason = _unfit(found, new)
+        reason = _unfit(found, new) or next((f"a copy of {one.stem}" for one in fit if _same(one, found)), None)
         if reason is None:
             fit.append(found)
         else:
@@ -117,7 +117,7 @@ def _read(path: Path, passed_over: list[str]) -> RunFile | None:
 
 
 def _unfit(base: RunFile, new: RunFile) -> str | None:
-    if base.digests == new.digests and base.run == new.run:
+    if _same(base, new):
         return "it is the new run itself"
     if not trusted(base):
         return base.warning or "nothing in it is ok"
@@ -127,6 +127,10 @@ def _unfit(base: RunFile, new: RunFile) -> str | None:
     if other is not None:
         return f"of another machine ({other})"
     return None if _keys(base) & _keys(new) else "no case in common"
+
+
+def _same(one: RunFile, other: RunFile) -> bool:
+    return one.digests == other.digests and one.run == other.run
 
 
 def _keys(run_file: RunFile) -> set[tuple[str, str, str]]:

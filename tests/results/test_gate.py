@@ -136,6 +136,14 @@ def test_the_newest_run_of_this_machine_is_the_baseline(tmp_path: Path, write_ru
     ]
 
 
+def test_a_copy_of_a_run_counts_once(tmp_path: Path, write_run: WriteRun) -> None:
+    folder = tmp_path / "baselines"
+    stored(folder, "first")
+    (folder / "second.jsonl").write_bytes((folder / "first.jsonl").read_bytes())
+    found, passed_over = baselines_in(folder, write_run(several(1_001_000), name="new"))
+    assert ([one.stem for one in found], passed_over) == (["first"], ["second is passed over: a copy of first"])
+
+
 def test_what_is_damaged_cut_off_or_of_other_work_is_passed_over(tmp_path: Path, write_run: WriteRun) -> None:
     folder = tmp_path / "baselines"
     stored(folder, "cut", cut=True)
