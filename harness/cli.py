@@ -305,7 +305,7 @@ class Undecided(StrEnum):
 def gate(
     runs: Annotated[list[Path], typer.Argument(metavar="[BASE] NEW", help="Two runs, or one beside --baseline.")],
     baseline: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Compare with the newest run of this machine in there.")
+        Path | None, typer.Option(metavar="DIR", help="Compare with this machine's newest run of these cases in there.")
     ] = None,
     undecided: Annotated[Undecided, typer.Option(help="Of unsure cases: a loud line, or exit 3.")] = Undecided.warn,
     threshold: Annotated[

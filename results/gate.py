@@ -14,7 +14,9 @@ from typing import Any, Literal
 
 from results.compare import Margins, Pair, nothing_comparable, pair_row, pairs_of
 from results.machine import changes, of_one_machine
+from results.matching import Key
 from results.pairs import holm
+from results.record import Measurement
 from results.store import RunFile, read
 from workloads.case import UserError
 
@@ -89,10 +91,10 @@ def trusted(run_file: RunFile) -> bool:
 
 
 def baselines_in(folder: Path, new: RunFile) -> tuple[list[RunFile], list[str]]:
-    """The runs in a folder that this one may be compared with, the newest first, and why others were passed over.
+    """The runs in a folder that this one may be compared with, and why others were passed over.
 
     They are whole and readable, of this machine, have a case in common, and are neither the new run itself nor copies of each
-    other. Raises UserError for what is no folder.
+    other. Those with the most of the new run's cases come first, of these the newest. Raises UserError for what is no folder.
     """
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file: --baseline needs a folder of run files")
@@ -105,7 +107,7 @@ def baselines_in(folder: Path, new: RunFile) -> tuple[list[RunFile], list[str]]:
             fit.append(found)
         else:
             passed_over.append(f"{found.stem} is passed over: {reason}")
-    return fit, passed_over
+    return sorted(fit, key=lambda one: _in_common(one, new), reverse=True), passed_over
 
 
 def _read(path: Path, passed_over: list[str]) -> RunFile | None:
@@ -126,15 +128,21 @@ def _unfit(base: RunFile, new: RunFile) -> str | None:
     other = of_one_machine(base.run, new.run)
     if other is not None:
         return f"of another machine ({other})"
-    return None if _keys(base) & _keys(new) else "no case in common"
+    return None if _in_common(base, new) else "no case in common"
 
 
 def _same(one: RunFile, other: RunFile) -> bool:
     return one.digests == other.digests and one.run == other.run
 
 
-def _keys(run_file: RunFile) -> set[tuple[str, str, str]]:
-    return {(line.case, line.target, line.implementation) for line in run_file.measurements if line.status == "ok"}
+def _in_common(base: RunFile, new: RunFile) -> int:
+    """How many of the new run's measurements, whatever became of them, were ok in the base."""
+    were_ok = {_key(line) for line in base.measurements if line.status == "ok"}
+    return sum(_key(line) in were_ok for line in new.measurements)
+
+
+def _key(line: Measurement) -> Key:
+    return line.case, line.target, line.implementation
 
 
 def store_baseline(folder: Path, new: Path, run_file: RunFile) -> Path:

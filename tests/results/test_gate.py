@@ -136,6 +136,21 @@ def test_the_newest_run_of_this_machine_is_the_baseline(tmp_path: Path, write_ru
     ]
 
 
+def test_of_two_runs_the_one_with_more_of_the_new_cases_is_the_baseline(tmp_path: Path, write_run: WriteRun) -> None:
+    folder, both = tmp_path / "baselines", (several(), several(case=OTHER))
+    stored(folder, "whole", *both, started_utc="2029-01-01T00:00:00Z")
+    stored(folder, "part", started_utc="2029-03-01T00:00:00Z")
+    found, _ = baselines_in(folder, write_run(several(1_001_000), failed("crashed", case=OTHER), name="new"))
+    assert [one.stem for one in found] == ["whole", "part"]
+
+
+def test_a_build_whose_every_case_broke_has_its_baseline_too(tmp_path: Path, write_run: WriteRun) -> None:
+    stored(tmp_path / "baselines", "base")
+    new = write_run(failed("crashed"), name="new")
+    (base,), _ = baselines_in(tmp_path / "baselines", new)
+    assert gate(base, new).exit_code() == 1
+
+
 def test_a_copy_of_a_run_counts_once(tmp_path: Path, write_run: WriteRun) -> None:
     folder = tmp_path / "baselines"
     stored(folder, "first")
