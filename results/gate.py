@@ -20,7 +20,17 @@ from results.record import Measurement
 from results.store import RunFile, read
 from workloads.case import UserError
 
-__all__ = ["Gate", "Undecided", "baselines_in", "gate", "gate_rows", "sentences", "store_baseline", "trusted"]
+__all__ = [
+    "Gate",
+    "Undecided",
+    "baselines_in",
+    "gate",
+    "gate_rows",
+    "no_past",
+    "sentences",
+    "store_baseline",
+    "trusted",
+]
 
 Undecided = Literal["warn", "fail"]
 Outcome = Literal["slower", "failed", "not comparable", "unsure", "passed", "new"]
@@ -174,4 +184,11 @@ def sentences(found: Gate, undecided: Undecided) -> Sequence[str]:
         "unsure": "{} of {} cases are UNSURE" + passes,
     }
     count = len(found.outcomes)
-    return [text.format(len(found.of(word)), count) for word, text in told.items() if found.of(word)]  # type: ignore[arg-type]
+    said = [text.format(len(found.of(word)), count) for word, text in told.items() if found.of(word)]  # type: ignore[arg-type]
+    return [*said, *filter(None, [no_past(found)])]
+
+
+def no_past(found: Gate) -> str | None:
+    """How many cases the base does not have; None where it has all."""
+    count = sum(pair.statuses[0] is None for pair in found.pairs)
+    return f"{count} of {len(found.pairs)} cases have NO PAST in {found.base} and pass" if count else None

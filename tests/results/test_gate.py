@@ -48,13 +48,16 @@ def test_a_case_that_is_gone_or_other_work_cannot_be_compared(
 def test_what_was_not_ok_before_has_nothing_to_lose(write_run: WriteRun, status: str) -> None:
     found = judged(write_run, failed(status), base=(failed(status),))
     assert (found.outcomes, found.exit_code("fail")) == (("new", "passed"), 0)
+    assert sentences(found, "fail") == []
 
 
 def test_a_new_case_has_no_past(write_run: WriteRun) -> None:
     extra = OLMOE.replace("t16", "t32")
     found = judged(write_run, several(seed=3), several(case=extra))
     assert (found.outcomes, found.exit_code("fail")) == (("passed", "passed", "new"), 0)
-    assert extra not in gate_table(found).text()
+    assert sentences(found, "fail") == ["1 of 3 cases have NO PAST in base and pass"]
+    assert gate_table(found).notes == ("1 of 3 cases have NO PAST in base and pass",)
+    assert extra not in [section.title for section in gate_table(found).sections]
 
 
 def test_unsure_passes_loudly_or_stops_where_that_was_asked_for(write_run: WriteRun) -> None:
