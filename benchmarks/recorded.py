@@ -24,7 +24,7 @@ import msgspec
 
 from benchmarks.campaign.summary import Share
 from results.compare import Margins, pairs_of
-from results.history import spreads_of
+from results.history import LEAST_PAIRS, spreads_of
 from results.pairs import holm
 from results.store import RunFile, read
 
@@ -39,7 +39,8 @@ def main(words: list[str]) -> int:
     """Makes what is missing and prints the shares; 0 once enough runs stand."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.recorded", description=__doc__)
     parser.add_argument("-o", "--output", type=Path, default=Path("runs/recorded"))
-    parser.add_argument("--runs", type=int, default=8)
+    # Each pair is judged by what the others say, and nine are the fewest that say anything.
+    parser.add_argument("--runs", type=int, default=LEAST_PAIRS + 3)
     parser.add_argument("--suite", default="ci")
     parser.add_argument("--target", default="torch:cpu")
     asked = parser.parse_args(words)

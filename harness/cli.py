@@ -263,7 +263,7 @@ def compare(
         float | None, typer.Option(parser=_fraction, metavar="SHARE", help="Change that counts: 1%.")
     ] = None,
     same: Annotated[
-        float | None, typer.Option(parser=_fraction, metavar="SHARE", help="Inside it is the same: 2%.")
+        float | None, typer.Option(parser=_fraction, metavar="SHARE", help="Inside it is the same: 2% or --threshold.")
     ] = None,
     across_formats: Annotated[bool, typer.Option(help="Also compare a case with itself in another dtype.")] = False,
     as_csv: AsCsv = False,
@@ -305,14 +305,14 @@ class Undecided(StrEnum):
 def gate(
     runs: Annotated[list[Path], typer.Argument(metavar="[BASE] NEW", help="Two runs, or one beside --baseline.")],
     baseline: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Compare with the newest run of this machine in there.")
+        Path | None, typer.Option(metavar="DIR", help="Compare with this machine's newest run of these cases in there.")
     ] = None,
     undecided: Annotated[Undecided, typer.Option(help="Of unsure cases: a loud line, or exit 3.")] = Undecided.warn,
     threshold: Annotated[
         float | None, typer.Option(parser=_fraction, metavar="SHARE", help="Change that counts: 1%.")
     ] = None,
     same: Annotated[
-        float | None, typer.Option(parser=_fraction, metavar="SHARE", help="Inside it is the same: 2%.")
+        float | None, typer.Option(parser=_fraction, metavar="SHARE", help="Inside it is the same: 2% or --threshold.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -352,7 +352,7 @@ def duel(
         float | None, typer.Option(parser=_fraction, metavar="SHARE", help="Change that counts: 1%.")
     ] = None,
     same: Annotated[
-        float | None, typer.Option(parser=_fraction, metavar="SHARE", help="Inside it is the same: 2%.")
+        float | None, typer.Option(parser=_fraction, metavar="SHARE", help="Inside it is the same: 2% or --threshold.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the order of turns and cases.")] = 0,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Where every turn goes, as JSON.")] = None,

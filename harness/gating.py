@@ -59,5 +59,6 @@ def _by_folder(folder: Path, path: Path, margins: Margins, say: Say) -> Gate | N
     known = ", ".join(f"{100 * spread:.1f}% beside {canary}" for canary, spread in spreads.items())
     say(f"baseline: {fit[0].stem}, {fit[0].run.started_utc}")
     if known:
-        say(f"runs of this machine differ by {known} (standard deviation over {len(history)} runs)")
+        by = f"standard deviation, by {len(history)} runs of it and what is known of machines in general"
+        say(f"runs of this machine differ by {known} ({by})")
     return gate(fit[0], new, margins, spreads)

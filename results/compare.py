@@ -69,12 +69,23 @@ KNOWN_SPREAD = 0.024
 runs of 15 s it was as large with five processes as with one."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class Margins:
     """When a change is one (`threshold`) and when it is none (`same`); 0.01 is 1 %."""
 
-    threshold: float = 0.01
-    same: float = 0.02
+    threshold: float
+    same: float
+
+    def __init__(self, threshold: float = 0.01, same: float | None = None) -> None:
+        """`same` is 2 % or the threshold if that is more: a change that is surely below the threshold is never unsure.
+
+        Raises UserError for a number that cannot be meant.
+        """
+        margins = {"threshold": threshold, "same": max(0.02, threshold) if same is None else same}
+        for name, value in margins.items():
+            if not 0 <= value < 1:
+                raise UserError(f"--{name} {value:g} is not between 0 and 100 %: write for instance --{name} 3%")
+            object.__setattr__(self, name, value)
 
 
 @dataclass(frozen=True)

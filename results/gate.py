@@ -14,11 +14,23 @@ from typing import Any, Literal
 
 from results.compare import Margins, Pair, nothing_comparable, pair_row, pairs_of
 from results.machine import changes, of_one_machine
+from results.matching import Key
 from results.pairs import holm
+from results.record import Measurement
 from results.store import RunFile, read
 from workloads.case import UserError
 
-__all__ = ["Gate", "Undecided", "baselines_in", "gate", "gate_rows", "sentences", "store_baseline", "trusted"]
+__all__ = [
+    "Gate",
+    "Undecided",
+    "baselines_in",
+    "gate",
+    "gate_rows",
+    "no_past",
+    "sentences",
+    "store_baseline",
+    "trusted",
+]
 
 Undecided = Literal["warn", "fail"]
 Outcome = Literal["slower", "failed", "not comparable", "unsure", "passed", "new"]
@@ -89,23 +101,23 @@ def trusted(run_file: RunFile) -> bool:
 
 
 def baselines_in(folder: Path, new: RunFile) -> tuple[list[RunFile], list[str]]:
-    """The runs in a folder that this one may be compared with, the newest first, and why others were passed over.
+    """The runs in a folder that this one may be compared with, and why others were passed over.
 
-    They are whole and readable, of this machine, have a case in common, and are not the new run itself. Raises UserError for
-    what is no folder.
+    They are whole and readable, of this machine, have a case in common, and are neither the new run itself nor copies of each
+    other. Those with the most of the new run's cases come first, of these the newest. Raises UserError for what is no folder.
     """
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file: --baseline needs a folder of run files")
     passed_over: list[str] = []
     readable = [found for path in sorted(folder.glob("*.jsonl")) if (found := _read(path, passed_over))]
-    fit = []
+    fit: list[RunFile] = []
     for found in sorted(readable, key=lambda one: one.run.started_utc, reverse=True):
-        reason = _unfit(found, new)
+        reason = _unfit(found, new) or next((f"a copy of {one.stem}" for one in fit if _same(one, found)), None)
         if reason is None:
             fit.append(found)
         else:
             passed_over.append(f"{found.stem} is passed over: {reason}")
-    return fit, passed_over
+    return sorted(fit, key=lambda one: _in_common(one, new), reverse=True), passed_over
 
 
 def _read(path: Path, passed_over: list[str]) -> RunFile | None:
@@ -117,7 +129,7 @@ def _read(path: Path, passed_over: list[str]) -> RunFile | None:
 
 
 def _unfit(base: RunFile, new: RunFile) -> str | None:
-    if base.digests == new.digests and base.run == new.run:
+    if _same(base, new):
         return "it is the new run itself"
     if not trusted(base):
         return base.warning or "nothing in it is ok"
@@ -126,11 +138,21 @@ def _unfit(base: RunFile, new: RunFile) -> str | None:
     other = of_one_machine(base.run, new.run)
     if other is not None:
         return f"of another machine ({other})"
-    return None if _keys(base) & _keys(new) else "no case in common"
+    return None if _in_common(base, new) else "no case in common"
 
 
-def _keys(run_file: RunFile) -> set[tuple[str, str, str]]:
-    return {(line.case, line.target, line.implementation) for line in run_file.measurements if line.status == "ok"}
+def _same(one: RunFile, other: RunFile) -> bool:
+    return one.digests == other.digests and one.run == other.run
+
+
+def _in_common(base: RunFile, new: RunFile) -> int:
+    """How many of the new run's measurements, whatever became of them, were ok in the base."""
+    were_ok = {_key(line) for line in base.measurements if line.status == "ok"}
+    return sum(_key(line) in were_ok for line in new.measurements)
+
+
+def _key(line: Measurement) -> Key:
+    return line.case, line.target, line.implementation
 
 
 def store_baseline(folder: Path, new: Path, run_file: RunFile) -> Path:
@@ -162,4 +184,11 @@ def sentences(found: Gate, undecided: Undecided) -> Sequence[str]:
         "unsure": "{} of {} cases are UNSURE" + passes,
     }
     count = len(found.outcomes)
-    return [text.format(len(found.of(word)), count) for word, text in told.items() if found.of(word)]  # type: ignore[arg-type]
+    said = [text.format(len(found.of(word)), count) for word, text in told.items() if found.of(word)]  # type: ignore[arg-type]
+    return [*said, *filter(None, [no_past(found)])]
+
+
+def no_past(found: Gate) -> str | None:
+    """How many cases the base does not have; None where it has all."""
+    count = sum(pair.statuses[0] is None for pair in found.pairs)
+    return f"{count} of {len(found.pairs)} cases have NO PAST in {found.base} and pass" if count else None

@@ -15,7 +15,7 @@ from results.compare import Comparison, Entry, Pair, SideBySide
 from results.duels import CaseDecision
 from results.energy import energy_of, why_no_energy
 from results.figures import change, interval, number, percent, plain_rate, time_text
-from results.gate import Gate
+from results.gate import Gate, no_past
 from results.layout import Column, Section, Table
 from results.metrics import Metrics, metrics_of
 from results.notes import Notes as _Notes
@@ -143,10 +143,12 @@ def comparison_table(comparison: Comparison, pairs: Sequence[Pair] | None = None
 
 
 def gate_table(found: Gate) -> Table:
-    """Each case that was ok in the base, with its change and outcome; the new ones are a note."""
+    """Each case that was ok in the base, with its change and outcome; a note says how many the base does not have."""
     notes = _Notes()
     judged = zip(found.pairs, found.outcomes, strict=True)
     rows = [(pair.case, _gate_row(pair, word, notes)) for pair, word in judged if word != "new"]
+    if said := no_past(found):
+        notes.mark(said)
     sections = tuple(Section(case, tuple(members)) for case, members in _grouped(rows).items())
     columns = (_text("target"), _text("implementation"), *map(Column, ("change", "95% interval")), _text("outcome"))
     title = f"{found.new} against {found.base}: change of time, > 0 is slower"

@@ -55,6 +55,32 @@ def test_the_workflow_runs_gates_duels_and_exports() -> None:
     assert {words[0] for words in IN_WORKFLOW} == {"run", "gate", "duel", "export"}
 
 
+def test_the_workflow_takes_moemark_from_where_it_put_it() -> None:
+    for job in jobs().values():
+        checkouts = [step.get("with", {}) for step in job["steps"] if "checkout" in step.get("uses", "")]
+        (place,) = (one["path"] for one in checkouts if one.get("repository", "").endswith("/moemark"))
+        text = "\n".join(step.get("run", "") for step in job["steps"])
+        assert re.findall(r"\bmake (.*?) \.venv/\.installed", text) == [f"-C {place}"]
+        assert set(re.findall(r"(\S*)\.venv/bin/moemark", text)) == {f"{place}/"}
+
+
+def test_the_workflow_installs_what_it_tests_from_what_it_checked_out() -> None:
+    for job in jobs().values():
+        text = "\n".join(step.get("run", "") for step in job["steps"])
+        (installed,) = re.findall(r"pip\"? install (\S+)", text)
+        checkouts = [step.get("with", {}) for step in job["steps"] if "checkout" in step.get("uses", "")]
+        places = {one.get("path", ".") for one in checkouts if "repository" not in one}
+        assert {installed.strip('"').replace("$side", side).removeprefix("./") for side in ("base", "new")} == places
+
+
+def test_a_run_goes_to_the_baselines_by_the_name_that_a_first_gate_gives_it() -> None:
+    """Else the first run would stand there twice."""
+    text = "\n".join(scripts())
+    (record,) = re.findall(r"moemark run .* -o (\S+)", text)
+    (folder,) = re.findall(rf"moemark gate --baseline (\S+) {re.escape(record)}", text)
+    assert f"cp {record} {folder}/\n" in text
+
+
 @pytest.mark.parametrize("words", [*IN_WORKFLOW, *ELSEWHERE], ids=" ".join)
 def test_every_command_is_understood(words: tuple[str, ...]) -> None:
     COMMANDS[words[0]].make_context(words[0], list(words[1:]))

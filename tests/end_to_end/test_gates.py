@@ -52,8 +52,9 @@ def test_unsure_fails_where_that_was_asked_for(runs: Stage) -> None:
     assert "--processes 5" in done.stdout
 
 
-def test_the_margins_are_the_users(runs: Stage) -> None:
-    assert runs.play("gate", "base.jsonl", "slower.jsonl", "--threshold", "8%", "--same", "6%").returncode == 0
+@pytest.mark.parametrize("margins", [("--threshold", "8%", "--same", "6%"), ("--threshold", "8%")])
+def test_the_margins_are_the_users(runs: Stage, margins: tuple[str, ...]) -> None:
+    assert runs.play("gate", "base.jsonl", "slower.jsonl", *margins, "--undecided", "fail").returncode == 0
 
 
 def test_it_speaks_json(runs: Stage) -> None:

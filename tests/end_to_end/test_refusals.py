@@ -25,6 +25,8 @@ MISTAKES = {
     "unknown implementation": (["run", drill(2), "--target", "null:a", "--implementation", "magic"], "grouped, plain"),
     "precision that is none": (["run", drill(2), "--target", "null:a", "--precision", "often"], "1%"),
     "precision beyond all": (["run", drill(2), "--target", "null:a", "--precision", "200%"], "1%"),
+    "threshold beyond all": (["duel", drill(2), "--impl-b", "plain", "--target", "null:a", "--threshold", "3"], "3%"),
+    "same beyond all": (["gate", "base.jsonl", "new.jsonl", "--same", "100%"], "3%"),
     "no budget": (["run", drill(2), "--target", "null:a", "--budget", "0s"], "--budget 10s"),
     "unknown option": (["run", drill(2), "--tarjet", "null:a"], "--tarjet"),
     "resume and force": (["run", "--resume", "--force"], "choose one"),

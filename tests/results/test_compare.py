@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 
@@ -121,9 +123,19 @@ def test_a_file_and_its_copy_are_the_same(write_run: WriteRun) -> None:
     assert (only(found).verdict, found.mean_verdict, found.mean.value) == ("same", "same", 1)
 
 
-def test_the_margins_are_the_users(write_run: WriteRun) -> None:
+@pytest.mark.parametrize("value", [-0.01, 1.0, 3.0, math.nan])
+def test_a_margin_that_is_no_share_is_refused_with_an_example(value: float) -> None:
+    for name in ("threshold", "same"):
+        with pytest.raises(UserError, match=f"--{name} .* is not between 0 and 100 %: write for instance --{name} 3%"):
+            Margins(**{name: value})
+
+
+@pytest.mark.parametrize("margins", [Margins(threshold=0.1, same=0.08), Margins(threshold=0.1)])
+def test_the_margins_are_the_users_and_what_is_surely_below_the_threshold_is_the_same(
+    write_run: WriteRun, margins: Margins
+) -> None:
     runs = write_run(several()), write_run(several(1_050_000), name="new")
-    assert only(compare(*runs, Margins(threshold=0.1, same=0.08))).verdict == "same"
+    assert only(compare(*runs, margins)).verdict == "same"
 
 
 @pytest.mark.parametrize(

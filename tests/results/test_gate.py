@@ -48,13 +48,16 @@ def test_a_case_that_is_gone_or_other_work_cannot_be_compared(
 def test_what_was_not_ok_before_has_nothing_to_lose(write_run: WriteRun, status: str) -> None:
     found = judged(write_run, failed(status), base=(failed(status),))
     assert (found.outcomes, found.exit_code("fail")) == (("new", "passed"), 0)
+    assert sentences(found, "fail") == []
 
 
 def test_a_new_case_has_no_past(write_run: WriteRun) -> None:
     extra = OLMOE.replace("t16", "t32")
     found = judged(write_run, several(seed=3), several(case=extra))
     assert (found.outcomes, found.exit_code("fail")) == (("passed", "passed", "new"), 0)
-    assert extra not in gate_table(found).text()
+    assert sentences(found, "fail") == ["1 of 3 cases have NO PAST in base and pass"]
+    assert gate_table(found).notes == ("1 of 3 cases have NO PAST in base and pass",)
+    assert extra not in [section.title for section in gate_table(found).sections]
 
 
 def test_unsure_passes_loudly_or_stops_where_that_was_asked_for(write_run: WriteRun) -> None:
@@ -134,6 +137,29 @@ def test_the_newest_run_of_this_machine_is_the_baseline(tmp_path: Path, write_ru
     assert passed_over == [
         "elsewhere is passed over: of another machine (machine.cpu was 'Other CPU' and is 'Test CPU' here)"
     ]
+
+
+def test_of_two_runs_the_one_with_more_of_the_new_cases_is_the_baseline(tmp_path: Path, write_run: WriteRun) -> None:
+    folder, both = tmp_path / "baselines", (several(), several(case=OTHER))
+    stored(folder, "whole", *both, started_utc="2029-01-01T00:00:00Z")
+    stored(folder, "part", started_utc="2029-03-01T00:00:00Z")
+    found, _ = baselines_in(folder, write_run(several(1_001_000), failed("crashed", case=OTHER), name="new"))
+    assert [one.stem for one in found] == ["whole", "part"]
+
+
+def test_a_build_whose_every_case_broke_has_its_baseline_too(tmp_path: Path, write_run: WriteRun) -> None:
+    stored(tmp_path / "baselines", "base")
+    new = write_run(failed("crashed"), name="new")
+    (base,), _ = baselines_in(tmp_path / "baselines", new)
+    assert gate(base, new).exit_code() == 1
+
+
+def test_a_copy_of_a_run_counts_once(tmp_path: Path, write_run: WriteRun) -> None:
+    folder = tmp_path / "baselines"
+    stored(folder, "first")
+    (folder / "second.jsonl").write_bytes((folder / "first.jsonl").read_bytes())
+    found, passed_over = baselines_in(folder, write_run(several(1_001_000), name="new"))
+    assert ([one.stem for one in found], passed_over) == (["first"], ["second is passed over: a copy of first"])
 
 
 def test_what_is_damaged_cut_off_or_of_other_work_is_passed_over(tmp_path: Path, write_run: WriteRun) -> None:
