@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,8 +61,9 @@ def shown_rows(ask: ShowAsk, read: Read) -> list[dict[str, Any]]:
             run_file = read(path)
             rows += tidy_rows(run_file, chosen(run_file, ask.where))
     if ask.best:
-        # Works of one case id stand together.
-        rows = sorted(map(dict, fastest_rows(rows)), key=lambda row: (row["case_digest"], row["method_version"]))
+        # Works of one case id stand together, the fastest first.
+        work = itemgetter("case_digest", "method_version", "estimate_ns")
+        rows = sorted(map(dict, fastest_rows(rows)), key=work)
     sort = ask.sort or ("case" if ask.best else None)
     return [rows[place] for place in ordered(rows, sort, COLUMNS)] if sort else rows
 

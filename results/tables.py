@@ -164,20 +164,32 @@ def duel_table(decisions: Sequence[CaseDecision]) -> Table:
 
 
 def ranking_table(rows: Sequence[Mapping[str, Any]], column: str, notes: tuple[str, ...] = ()) -> Table:
-    """Rows of `results.tidy` in this order, each with its device, its value in a column and a bar as long as that."""
-    values = [row[column] for row in rows]
-    largest = max((abs(value) for value in values if _is_number(value)), default=0) or 1
+    """Rows of `results.tidy` in this order, each with its device, its value in a column and a bar as long as that.
+
+    Where several rows of a case follow each other, also the ratio to the least of them.
+    """
+    largest = max((abs(row[column]) for row in rows if _is_number(row[column])), default=0) or 1
     several = len({row["run"] for row in rows}) > 1
-    lines: list[tuple[str, tuple[str, ...]]] = []
-    for row, heading, value in zip(rows, _headings(rows), values, strict=True):
-        names = (row["target"], row["implementation"], *([row["run"]] if several else []))
+    together = [
+        (heading, [row for _, row in members])
+        for heading, members in groupby(zip(_headings(rows), rows, strict=True), itemgetter(0))
+    ]
+    compared = any(len(members) > 1 for _, members in together)
+
+    def cells(row: Mapping[str, Any], least: float | None) -> tuple[str, ...]:
+        value = row[column]
         bar = BAR * round(BAR_LENGTH * abs(value) / largest) if _is_number(value) else ""
-        cells = (*map(str, names), _value(column, value), bar, str(row["status"]), str(row["device"] or ""))
-        lines.append((heading, cells))
-    together = groupby(lines, key=itemgetter(0))
-    sections = tuple(Section(heading, tuple(cells for _, cells in members)) for heading, members in together)
+        ratio = [number(value / least) if least and _is_number(value) else ""] if compared else []
+        names = (row["target"], row["implementation"], *([row["run"]] if several else []))
+        return (*map(str, names), _value(column, value), *ratio, bar, str(row["status"]), str(row["device"] or ""))
+
+    sections = tuple(
+        Section(heading, tuple(cells(row, least) for row in members))
+        for heading, members in together
+        for least in (min((row[column] for row in members if _is_number(row[column])), default=None),)
+    )
     runs = [Column("run", right=False, minor=1)] if several else []
-    figures = (Column(column), Column("", right=False, minor=2))
+    figures = (Column(column), *([Column("ratio")] if compared else []), Column("", right=False, minor=2))
     # The device is last: on a narrow terminal its name goes on in the next line rather than being left out.
     columns = (_text("target"), _text("implementation"), *runs, *figures, _text("status"), _text("device"))
     return Table(f"{len(rows)} measurements by {column}", columns, sections, notes)

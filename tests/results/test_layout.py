@@ -52,7 +52,7 @@ def test_a_run_fits_a_terminal(write_run: WriteRun, width: int) -> None:
 def test_a_ranking_has_bars(write_run: WriteRun) -> None:
     run = write_run(measurement(2_000_000), measurement(1_000_000, target="ort:cpu"))
     (section,) = ranking_table(tidy_rows(run), "estimate_ns").sections
-    assert [(row[2], len(row[3])) for row in section.rows] == [("2.00 ms", 16), ("1.00 ms", 8)]
+    assert [(row[2], row[3], len(row[4])) for row in section.rows] == [("2.00 ms", "2.00", 16), ("1.00 ms", "1.00", 8)]
 
 
 def test_a_ranking_says_who_is_first_however_narrow_the_terminal(write_run: WriteRun) -> None:
@@ -74,7 +74,7 @@ def test_works_of_one_case_id_stand_under_headings_of_their_own(write_run: Write
 
 def test_a_ranking_of_one_run_does_not_repeat_its_name(write_run: WriteRun) -> None:
     table = ranking_table(tidy_rows(write_run(measurement())), "estimate_ns")
-    assert "run" not in [column.name for column in table.columns]
+    assert not {"run", "ratio"} & {column.name for column in table.columns}
 
 
 def test_no_text_moves_the_cursor_or_turns_direction() -> None:
