@@ -88,7 +88,7 @@ class Margins:
             object.__setattr__(self, name, value)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Pair:
     """One case × target × implementation in both runs. Without a ratio it is not comparable, and `reason` says why."""
 

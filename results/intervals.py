@@ -48,7 +48,7 @@ STEPS = 8
 _HALF_NORMAL_MEDIAN = 0.6744897501960817
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Error:
     """Relative standard error with its degrees of freedom, and what the estimate may be off on top."""
 

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import os
 from array import array
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,17 +23,17 @@ from results.statistics import Level, Series, levels
 from results.store import read_times
 from results.timed import PassedOver, Timed
 
-__all__ = ["Levelled", "levels_of", "read_several_times"]
+__all__ = ["levels_of", "read_several_times"]
 
+NOTHING = array("q")
 LONG = 16 << 20
 """Bytes of a record from which on a process of its own is worth its start (0.3 s)."""
 
 
-class Levelled(Timed, frozen=True, kw_only=True):
-    """A measurement with its level in place of its samples. Only our own processes send such: no record holds one."""
+class _Levelled(Timed, frozen=True, kw_only=True):
+    """A measurement on its way from a process of ours, with its level in place of its samples."""
 
-    level: Level | None = None
-    """None where the samples are there, or never were."""
+    level: Level | msgspec.UnsetType = msgspec.UNSET  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
         # Its samples were looked at where they were read; here they may be gone.
@@ -46,7 +45,7 @@ class _Sent(msgspec.Struct):
 
     run: Run
     ceilings: list[Ceiling]
-    measurements: list[Levelled]
+    measurements: list[_Levelled]
     digests: list[str]
     end: End | None
     torn: bool
@@ -60,10 +59,11 @@ _DECODER = msgspec.msgpack.Decoder(_Sent)
 
 def levels_of(lines: Sequence[Any]) -> list[Level]:
     """The level of each measurement: the one that it brought, or that of its samples. Raises ValueError without either."""
-    brought = [line.level if isinstance(line, Levelled) else None for line in lines]
-    missing = [line for line, level in zip(lines, brought, strict=True) if level is None]
-    found = iter(levels([Series.of(line) for line in missing]))
-    return [next(found) if level is None else level for level in brought]
+    brought = [getattr(line, "level", msgspec.UNSET) for line in lines]
+    found = iter(
+        levels([Series.of(line) for line, level in zip(lines, brought, strict=True) if level is msgspec.UNSET])
+    )
+    return [next(found) if level is msgspec.UNSET else level for level in brought]
 
 
 def read_several_times(paths: Sequence[Path]) -> list[RunFile]:
@@ -95,18 +95,18 @@ def _sent(path: Path) -> bytes:
 
 
 def _with_levels(found: RunFile) -> RunFile:
-    return replace(found, measurements=tuple(_levelled(found.measurements)))  # type: ignore[arg-type]
-
-
-def _levelled(lines: Sequence[Any]) -> Iterable[Levelled]:
-    """The measurements of one process with their levels, the others as they are."""
-    alone = [line for line in lines if line.processes < 2 and line.samples_ns]
-    known = iter(levels([Series.of(line) for line in alone]))
-    for line in lines:
-        fields = {name: getattr(line, name) for name in Timed.__struct_fields__}
-        if line.processes < 2 and line.samples_ns:
-            fields |= {"samples_ns": (), "slots": None, "turns": (), "canary_ns": (), "level": next(known)}
-        yield Levelled(**fields)
+    """The same, whose measurements of one process have their levels in place of their samples."""
+    lines: list[Any] = [line for line in found.measurements if line.processes < 2 and line.samples_ns]
+    for line, level in zip(lines, levels([Series.of(line) for line in lines]), strict=True):
+        for name, value in (
+            ("level", level),
+            ("samples_ns", NOTHING),
+            ("slots", None),
+            ("turns", []),
+            ("canary_ns", []),
+        ):
+            msgspec.structs.force_setattr(line, name, value)
+    return found
 
 
 def _received(path: Path, text: bytes) -> RunFile:

@@ -23,7 +23,7 @@ Side = tuple[Measurement, str]
 _Sides = tuple[dict[Key, Side], dict[Key, Side]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Match:
     """One row of a comparison; `reason` says why its sides are not comparable."""
 

@@ -51,13 +51,13 @@ __all__ = [
 _Member = TypeVar("_Member")
 _CONFIDENCE = 0.95
 _SIDE = 0.5 + _CONFIDENCE / 2
-TOGETHER = 4096
+TOGETHER = 1024
 """Measurements of one shape that are computed at once: what that takes for a while is ten times their samples."""
 Verdict = str
 """`slower`, `faster`, `same` or `unsure`."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Estimate:
     """Nanoseconds of one call with the 95 % interval."""
 
@@ -71,7 +71,7 @@ class Estimate:
         return (self.high_ns - self.low_ns) / 2 / self.ns
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Series:
     """The samples of one measurement, as recorded."""
 
@@ -91,7 +91,7 @@ class Series:
         return cls(line.samples_ns, line.slots, line.calls_per_sample, several)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Ratio:
     """New time over base time (> 1 is slower) with the 95 % interval."""
 
@@ -100,7 +100,7 @@ class Ratio:
     high: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Level:
     """What the samples of one measurement say of the time of a call."""
 

@@ -47,6 +47,8 @@ class Timed(_Light, frozen=True, kw_only=True, tag_field="kind", tag="measuremen
     canary_calls: AtLeastOne = 1
     canary_ns: list[Count] = []
     warnings: list[str] = []
+    level: msgspec.UnsetType = msgspec.UNSET
+    """No record holds one: set where the level of the samples (`results.statistics.levels`) stands in for them."""
 
     def __post_init__(self) -> None:
         consistent(self)

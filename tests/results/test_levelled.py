@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from benchmarks.stored import forged
 from results import levelled, store
 from results.compare import Comparison, compare
-from results.levelled import Levelled, levels_of, read_several_times
+from results.levelled import levels_of, read_several_times
 from results.statistics import Series, levels
 from results.store import RunFile
 from tests.results.conftest import WriteRun, failed, measurement, run_header, several
 from tests.results.test_compare import OTHER, timed
+from tests.results.test_reading import lines_of_a_run
 from workloads.case import UserError
 
 NAMES = ("base", "new")
@@ -40,7 +43,6 @@ def test_records_read_apart_compare_as_those_read_here(write_run: WriteRun, tmp_
     assert there == here
     assert {pair.verdict for pair in here.pairs} >= {"unsure", "same", None}
     alone, beside, refused, _ = files[0].measurements
-    assert isinstance(alone, Levelled)
     assert (len(alone.samples_ns), len(beside.samples_ns), refused.reason) == (0, 160, failed().reason)
 
 
@@ -73,10 +75,19 @@ def test_short_records_are_read_in_this_process(write_run: WriteRun, tmp_path: P
         read_several_times([tmp_path / "base.jsonl", tmp_path / "none.jsonl"])
 
 
-def test_a_level_that_came_along_is_taken_before_the_samples(write_run: WriteRun) -> None:
-    line = timed(1_000_000)
-    (level,) = levels([Series.of(line)])
-    fields = {"samples_ns": (), "level": level}
-    names = ("case", "case_digest", "target", "implementation", "division", "status")
-    sent = Levelled(**{name: getattr(line, name) for name in names}, **fields)
-    assert levels_of([sent, timed(2_000_000)]) == [level, *levels([Series.of(timed(2_000_000))])]
+def test_a_level_that_came_along_is_taken_before_the_samples(write_run: WriteRun, tmp_path: Path) -> None:
+    write_run(timed(1_000_000))
+    (line,) = store.read_times(tmp_path / "base.jsonl").measurements
+    (level,) = levels([Series.of(timed(3_000_000))])
+    msgspec.structs.force_setattr(line, "level", level)
+    assert levels_of([line, timed(2_000_000)]) == [level, *levels([Series.of(timed(2_000_000))])]
+
+
+@pytest.mark.parametrize("light", [True, False])
+def test_no_record_brings_a_level(tmp_path: Path, light: bool) -> None:
+    lines = lines_of_a_run()
+    lines[1]["level"] = {"ns": 1.0, "log": 0.0, "slots": 1, "error": {"size": 0.0, "degrees": 1.0, "bias": 0.0}}
+    path = tmp_path / "forged.jsonl"
+    path.write_bytes(forged(lines))
+    with pytest.raises(UserError, match=r"line 2: .*`level`"):
+        (store.read_times if light else store.read)(path)
