@@ -29,7 +29,7 @@ from results.statistics import (
     Verdict,
     geometric_mean,
     ratio,
-    ratio_of,
+    ratios_of,
     time_of,
     verdict,
 )
@@ -179,6 +179,7 @@ class _Judge:
         self._matches = matches
         self._margins = margins
         self._levels = _levels_of(matches)
+        self._alone = self._ratios([match for match in matches if _of_one_process(match)])
         self._beside = _beside(matches, spreads)
         self.pairs = tuple(self._pair(match) for match in matches)
 
@@ -199,14 +200,22 @@ class _Judge:
         known: Any = {"warnings": _warnings(*lines), "statuses": ("ok", "ok")}
         if match.base[1] == match.new[1]:
             return Pair(*match.key, *estimates, Ratio(1.0, 1.0, 1.0), "same", _SAME_LINES, **known)
-        if min(lines[0].processes, lines[1].processes) < 2:
-            return Pair(*match.key, *estimates, ratio_of(*times), "unsure", ONE_PROCESS, **known)
+        if id(match) in self._alone:
+            return Pair(*match.key, *estimates, self._alone[id(match)], "unsure", ONE_PROCESS, **known)
         pair = Pair(*match.key, *estimates, **known)
         if id(match) in self._beside:
             return self._beyond(pair, self._beside[id(match)])
         if any("contended" in line.warnings for line in lines):
             return replace(pair, reason=CONTENDED)
         return self._decided(replace(pair, reason=NO_CANARY), _spread(*times))
+
+    def _ratios(self, matches: Sequence[Match]) -> dict[int, Ratio]:
+        """By the identity of a match, of all of them at once."""
+        return (
+            dict(zip(map(id, matches), ratios_of([self._times(match) for match in matches]), strict=True))
+            if matches
+            else {}
+        )
 
     def _beyond(self, pair: Pair, found: two_runs.Difference) -> Pair:
         moved = math.exp(found.canary)
@@ -224,6 +233,11 @@ class _Judge:
         word = verdict(compared, margins.threshold, margins.same)
         tails = {"slower": found.p_above, "faster": found.p_below}
         return replace(pair, ratio=compared, verdict=word, p=tails[word](margins.threshold) if word in tails else None)
+
+
+def _of_one_process(match: Match) -> bool:
+    """Whether it can be compared, and a side of it is of one process."""
+    return not match.reason and any(side is not None and side[0].processes < 2 for side in (match.base, match.new))
 
 
 def _has_moved(pair: Pair) -> bool:

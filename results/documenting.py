@@ -125,7 +125,7 @@ def metrics_document() -> str:
         "## Percentiles (`results.statistics`)",
         *_functions(statistics, ("percentile", "samples_needed", "slot_spread")),
         "## Comparisons (`results.statistics`)",
-        *_functions(statistics, ("ratio", "ratio_of", "verdict", "geometric_mean")),
+        *_functions(statistics, ("ratio", "ratios_of", "verdict", "geometric_mean")),
         "## Energy (`results.energy`)",
         _text(energy),
         *_functions(energy, ("energy_of", "tokens_per_joule", "mean_watts")),

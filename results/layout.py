@@ -58,22 +58,27 @@ class _Layout:
         self._width = width
         self._left_out: list[str] = []
         self._table = _shown(table)
+        self._widths = self._measured()
         while (dropped := self._too_wide()) is not None:
             if name := self._table.columns[dropped].name:  # a bar has none, and is no loss
                 self._left_out.append(name)
             self._table = _without(self._table, dropped)
+            del self._widths[dropped]
 
-    def _widths(self) -> list[int]:
+    def _measured(self) -> list[int]:
+        """The widest cell of each column."""
         names = tuple(column.name for column in self._table.columns)
         rows = (row for part in self._table.sections for row in part.rows)
         return [max(map(len, cells)) for cells in zip(names, *rows, strict=True)]
 
     def _too_wide(self) -> int | None:
         """The column to leave out next; None where the table fits, or nothing can be left out."""
+        if self._width is None:
+            return None
         minor = [(column.minor, number) for number, column in enumerate(self._table.columns) if column.minor]
-        *before, last = self._widths()
+        *before, last = self._widths
         needed = sum(2 + size for size in before) + 2 + min(last, LAST)
-        return max(minor)[1] if self._width is not None and needed > self._width and minor else None
+        return max(minor)[1] if needed > self._width and minor else None
 
     def lines(self) -> Iterator[str]:
         """The whole text."""
@@ -96,7 +101,7 @@ class _Layout:
 
     def _row_lines(self) -> Callable[[Sequence[str]], list[str]]:
         """What makes lines of a row: one, or several where its last cell is too long."""
-        *widths, last_width = self._widths()
+        *widths, last_width = self._widths
         *columns, last_column = self._table.columns
         cells = (f"{{:{'>' if column.right else '<'}{width}}}  " for column, width in zip(columns, widths, strict=True))
         begin = ("  " + "".join(cells)).format

@@ -41,6 +41,7 @@ __all__ = [
     "process_levels",
     "ratio",
     "ratio_of",
+    "ratios_of",
     "samples_needed",
     "slot_spread",
     "time_of",
@@ -110,12 +111,13 @@ class Level:
     """Mean over slots of the logarithm of each slot's median."""
     slots: int
     error: Error
+    half: float
+    """Half-width of the 95 % interval on the log scale."""
 
     @property
     def estimate(self) -> Estimate:
         """With its 95 % interval."""
-        half = _half_width(self.error.size, self.error.degrees) + self.error.bias
-        return Estimate(self.ns, self.ns * math.exp(-half), self.ns * _exp(half))
+        return Estimate(self.ns, self.ns * math.exp(-self.half), self.ns * _exp(self.half))
 
 
 def levels(several: Sequence[Series]) -> list[Level]:
@@ -126,8 +128,9 @@ def levels(several: Sequence[Series]) -> list[Level]:
     for members, stack in _stacks({n: series for n, series in enumerate(several) if not series.processes}):
         medians = np.median(stack, axis=1)
         centres, logs = medians.mean(axis=1).tolist(), np.log(medians).mean(axis=1).tolist()
-        parts = zip(members, centres, logs, errors(stack), strict=True)
-        found |= {n: Level(ns, log, stack.shape[2], error) for n, ns, log, error in parts}
+        known = errors(stack)
+        parts = zip(members, centres, logs, known, _halves(known), strict=True)
+        found |= {n: Level(ns, log, stack.shape[2], error, half) for n, ns, log, error, half in parts}
     return [found[number] for number in range(len(several))]
 
 
@@ -161,7 +164,10 @@ def _level_of_processes(series: Series, table: np.ndarray) -> Level:
     found, profile = _process_levels(_split(np.log(table), series))
     centre, count = float(found.mean()), len(found)
     error = Error(float(found.std(ddof=1)) / math.sqrt(count), count - 1.0) if count > 1 else Error(math.inf, 1.0)
-    return Level(math.exp(centre) * float(np.exp(profile).mean()), centre + float(profile.mean()), len(profile), error)
+    (half,) = _halves([error])
+    return Level(
+        math.exp(centre) * float(np.exp(profile).mean()), centre + float(profile.mean()), len(profile), error, half
+    )
 
 
 def _stacks(several: Mapping[int, Series]) -> Iterator[tuple[list[int], np.ndarray]]:
@@ -260,15 +266,28 @@ def ratio(base: Series, new: Series) -> Ratio:
 
 
 def ratio_of(base: Level, new: Level) -> Ratio:
-    """New over base, slot with slot on the log scale: the geometric mean over slots of the ratio of their medians.
+    """New over base, as `ratios_of` has it."""
+    return ratios_of([(base, new)])[0]
+
+
+def ratios_of(pairs: Sequence[tuple[Level, Level]]) -> list[Ratio]:
+    """New over base of each (base, new), slot with slot on the log scale: the geometric mean over slots of medians' ratios.
 
     The interval joins both sides' standard errors, degrees of freedom by Welch and Satterthwaite. Where the two do not
     have the same slots, the plain estimates are divided.
     """
-    same = base.slots == new.slots
-    centre = new.log - base.log if same else math.log(new.ns / base.ns)
-    half = _half_width(math.hypot(base.error.size, new.error.size), _joint_degrees(base.error, new.error))
-    return _ratio(centre, half + base.error.bias + new.error.bias)
+    import numpy as np
+
+    centres = [new.log - base.log if base.slots == new.slots else math.log(new.ns / base.ns) for base, new in pairs]
+    sizes, degrees = (
+        np.array([[getattr(side.error, name) for side in pair] for pair in pairs]) for name in ("size", "degrees")
+    )
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        below = np.sum(sizes**4 / degrees, axis=1)
+        joint = np.where((below > 0) & (below < np.inf), np.sum(sizes**2, axis=1) ** 2 / below, 1.0)
+    halves = _half_widths(np.hypot(sizes[:, 0], sizes[:, 1]), joint).tolist()
+    biases = [base.error.bias + new.error.bias for base, new in pairs]
+    return [_ratio(centre, half + bias) for centre, half, bias in zip(centres, halves, biases, strict=True)]
 
 
 def verdict(compared: Ratio, threshold: float = 0.01, same: float = 0.02) -> Verdict:
@@ -312,23 +331,30 @@ def _exp(log: float) -> float:
     return math.exp(log) if log < 700 else math.inf
 
 
-def _half_width(error: float, degrees: float) -> float:
-    return error * t_quantile(_SIDE, _coarse(degrees)) if 0 < error < math.inf else error
+def _halves(several: Sequence[Error]) -> list[float]:
+    """Half-width of the 95 % interval of each, on the log scale."""
+    import numpy as np
+
+    sizes, degrees, biases = (np.array([getattr(one, name) for one in several]) for name in ("size", "degrees", "bias"))
+    return list((_half_widths(sizes, degrees) + biases).tolist())
 
 
-def _coarse(degrees: float) -> float:
+def _half_widths(sizes: np.ndarray, degrees: np.ndarray) -> np.ndarray:
+    """Standard errors times Student's quantiles; no error, or an unbounded one, stays what it is."""
+    import numpy as np
+
+    steps, which = np.unique(_coarse(degrees), return_inverse=True)
+    quantiles = np.array([t_quantile(_SIDE, float(one)) for one in steps])[which.reshape(degrees.shape)]
+    return np.asarray(np.where((sizes > 0) & (sizes < np.inf), sizes * quantiles, sizes))
+
+
+def _coarse(degrees: np.ndarray) -> np.ndarray:
     """Degrees of freedom rounded down to three digits: thousands of them share a few quantiles, which are remembered."""
-    if 1 <= degrees < 1000:  # nearly always
-        step = 0.01 if degrees < 10 else 0.1 if degrees < 100 else 1.0
-    else:
-        step = 10.0 ** (math.floor(math.log10(degrees)) - 2) if degrees < 1e6 else 1e5
-    return math.floor(degrees / step) * step if degrees < math.inf else degrees
+    import numpy as np
 
-
-def _joint_degrees(one: Error, other: Error) -> float:
-    first, second = one.size**2, other.size**2
-    below = first**2 / one.degrees + second**2 / other.degrees
-    return (first + second) ** 2 / below if 0 < below < math.inf else 1.0
+    few = np.minimum(degrees, 1e6)
+    step = np.where(few < 1e6, 10.0 ** (np.floor(np.log10(few)) - 2), 1e5)
+    return np.asarray(np.floor(few / step) * step)
 
 
 def _table(series: Series) -> np.ndarray:
