@@ -30,7 +30,7 @@ HALVES = (CASES[::2], CASES[1::2])
 ROUNDS = 5
 QUIET_DUELS, CHANGED_DUELS, NOISY_DUELS, NOISY_CHANGED_DUELS = 12, 3, 3, 2
 PEERS = ("pytest-benchmark", "pyperf", "hyperfine")
-PEER_CASE = "moe-layer/olmoe-1b-7b/ep16/t16/fp32/zipf1.0/latency"
+PEER_CASE = "moe-layer/olmoe-1b-7b/ep32/t1/fp32/zipf1.0/latency"
 PEER_TRIALS = 20
 ORDER_SEED = 20261125
 
