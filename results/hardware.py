@@ -58,8 +58,9 @@ def devices() -> tuple[Device, ...]:
     return msgspec.toml.decode(text, type=_File).device
 
 
-OTHER_DEVICES = ("laptop", "max-q", " mig ")
-"""In a reported name: another device, or a part of one, than the datasheet of that name is about."""
+OTHER_DEVICES = ("laptop", "max-q", " mig ", " of ")
+"""In a name: another device, or a part of one, than the datasheet of that name is about. `cuda of AMD EPYC 9B14` is a device
+that no runtime named, in a machine with that CPU (`RunFile.device_names`)."""
 
 
 def find(reported: str) -> Device | None:

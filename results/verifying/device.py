@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from results import hardware as sheets
 from results.energy import mean_watts
-from results.metrics import gb_per_s, tflop_per_s
+from results.metrics import datasheet, gb_per_s, tflop_per_s
 from results.record import Readings, table_in
 from results.verifying.subject import Finding, Subject, error, warning
 
@@ -33,8 +33,7 @@ CPU_FEATURES = {
 
 def sheet_of(subject: Subject, target: str) -> sheets.Device | None:
     """The datasheet of a target's device, if there is one with peaks."""
-    name = subject.facts(target).get("name")
-    found = sheets.find(str(name)) if name else None
+    found = datasheet(subject.file, target)
     return found if found is not None and found.unit != "host" else None
 
 

@@ -69,7 +69,8 @@ def test_the_headline_is_the_claimed_models_layer_at_most_tokens(write_run: Writ
 
 def test_the_machine_is_its_accelerators_else_its_cpu(write_run: WriteRun) -> None:
     assert answer_of(write_run(measurement())).machine == "Test CPU, 2 cores"
-    facts = {"torch:cuda": {"name": "NVIDIA H200"}, "ort:cuda": {"name": "cuda"}}
+    here = {"device_id": "cuda:0"}
+    facts = {"torch:cuda": here | {"name": "NVIDIA H200"}, "ort:cuda": here | {"name": "cuda"}}
     header = run_header(list(facts), environment={"machine": {"cpu": "Test CPU"}, "targets": facts})
     assert answer_of(write_run(failed(), header=header, name="gpu")).machine == "NVIDIA H200"
 

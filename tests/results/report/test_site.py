@@ -95,6 +95,17 @@ def test_hosts_with_other_numbers_of_cores_are_other_devices(write_run: WriteRun
     }
 
 
+def nameless(cpu: str) -> Any:
+    facts = {"ort:cuda": {"name": "cuda", "unit": "device", "device_id": "cuda:0"}}
+    return run_header(["ort:cuda"], environment={"machine": {"cpu": cpu}, "targets": facts})
+
+
+def test_devices_that_no_runtime_names_are_not_one_device(write_run: WriteRun) -> None:
+    slow = write_run(measurement(target="ort:cuda"), header=nameless("A CPU"), name="slow")
+    fast = write_run(measurement(500_000, target="ort:cuda"), header=nameless("B CPU"), name="fast")
+    assert places(slow, fast) == [(1, "cuda of B CPU", "sorted"), (2, "cuda of A CPU", "sorted")]
+
+
 def test_watts_and_dollars_are_those_of_record_and_datasheet_or_absent(write_run: WriteRun) -> None:
     """16 tokens a 1 ms call; 200 W over 100 s are 80 tokens/J. H200: 700 W, 2.50 to 7 $ an hour."""
     readings = Readings(at_ns=[0, 100 * 10**9], power_w=[200.0, 200.0])
