@@ -159,8 +159,11 @@ def ceilings_of(run_file: RunFile, target: str) -> Ceilings:
     """The ceilings of a target's device, whichever target of the run reached them; what did no work in no time is none."""
     here = device_id(run_file, target)
     lines = [line for line in run_file.ceilings if line.device == here and line.samples_ns and _work(line)]
-    formats = {line.dtype for line in lines if line.what == "gemm"}
-    gemm = {name: _best(line for line in lines if line.what == "gemm" and line.dtype == name) for name in formats}
+    products: dict[str, list[Ceiling]] = {}
+    for line in lines:
+        if line.what == "gemm":
+            products.setdefault(line.dtype, []).append(line)
+    gemm = {name: _best(found) for name, found in products.items()}
     moves = [line for line in lines if line.what != "gemm"]
     return Ceilings(gemm, _best(moves) if moves else None)
 

@@ -93,9 +93,10 @@ def _of_machine(subject: Subject) -> Iterator[Finding]:
 
 def ceilings(subject: Subject) -> Iterator[Finding]:
     """A ceiling is of a device of this run, its counts follow from its shape, and no datasheet says that it is impossible."""
-    places = {str(subject.facts(target).get("device_id", target)) for target in subject.file.run.targets}
+    targets = set(subject.file.run.targets)
+    places = {str(subject.facts(target).get("device_id", target)) for target in targets}
     for number, line in subject.ceilings:
-        if line.target not in subject.file.run.targets or line.device not in places:
+        if line.target not in targets or line.device not in places:
             yield error(number, f"a ceiling of {line.target} on {line.device}, which the run does not have")
         if not line.samples_ns:
             yield error(number, "a ceiling without samples")
