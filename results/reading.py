@@ -135,6 +135,7 @@ class Scan:
             places={kind: tuple(numbers) for kind, numbers in places.items()},
             extras=self.extras,
             newer=self.newer,
+            last_digest=self.last_digest,
         )
 
 

@@ -37,6 +37,8 @@ class RunFile:
     """Line number → what a newer minor version put there and this one does not know: values by their path, or a whole line."""
     newer: str | None = None
     """The sentence that says so; None of a file of this version or an older one."""
+    last_digest: str = ""
+    """`line_sha256` of the last intact line, of whatever kind; empty of what no file holds."""
 
     @cached_property
     def device_names(self) -> Mapping[str, str]:

@@ -52,7 +52,7 @@ def citation(run_file: RunFile) -> str:
     run = run_file.run
     about = f"moemark {run.moemark_version} (schema {run.schema_version}, method {run.method_version})"
     measured = f"{' '.join(run.selection)} on {machine_name(run_file)} by {', '.join(run.targets)}, {run.started_utc}"
-    last = f", last line SHA-256 {run_file.digests[-1]}" if run_file.digests else ""
+    last = f", last line SHA-256 {run_file.last_digest}" if run_file.last_digest else ""
     return f"{about}. {measured}. Record {run_file.stem}.jsonl, {len(run_file.measurements)} measurements{last}."
 
 

@@ -1,3 +1,4 @@
+import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -243,10 +244,13 @@ def luminance(colour: str) -> float:
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
 
-def test_the_citation_names_version_machine_and_digest(write_run: WriteRun) -> None:
-    run = write_run(measurement())
-    text = citation(run)
-    assert "moemark 0.1.0 (schema 2, method 1)" in text and "Test CPU, 2 cores" in text and run.digests[-1] in text
+def test_the_citation_names_version_machine_and_the_digest_of_the_last_line(
+    write_run: WriteRun, tmp_path: Path
+) -> None:
+    text = citation(write_run(measurement()))
+    last = json.loads((tmp_path / "base.jsonl").read_text().splitlines()[-1])
+    assert "moemark 0.1.0 (schema 2, method 1)" in text and "Test CPU, 2 cores" in text
+    assert last["kind"] == "end" and text.endswith(f"last line SHA-256 {last['line_sha256']}.")
 
 
 def test_a_report_is_written_and_a_bad_path_named(write_run: WriteRun, tmp_path: Path) -> None:
