@@ -12,6 +12,7 @@ from results.report.answer import Answer, answer, claims
 from results.report.facts import citation, command
 from results.report.shown import Shown, fastest_of_each, shown
 from results.report.sides import contest
+from results.report.text import LONGEST
 from results.store import RunFile
 from tests.results.conftest import WriteRun, ceilings, failed, measurement, run_header, several
 from tests.results.report.hostile import SKEW
@@ -128,6 +129,14 @@ def test_the_command_repeats_the_run(write_run: WriteRun) -> None:
         "moemark run 'moe-layer/*/t1/*' --target torch:cpu --target ort:cpu --implementation sorted"
         " --precision 2% --budget 5s --shared-host"
     )
+
+
+def test_command_and_citation_are_there_in_full(write_run: WriteRun) -> None:
+    words = [FLASH.format(tokens) for tokens in range(1, 101)]
+    run = write_run(measurement(), header=run_header(selection=words))
+    text = Page(html([run])).text
+    assert len(command(run)) > LONGEST
+    assert command(run) in text and citation(run) in text
 
 
 def test_digests_and_environment_are_in_the_page(write_run: WriteRun) -> None:
