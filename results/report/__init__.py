@@ -91,6 +91,7 @@ def html(
         runs=[_sections(run) for run in runs],
         several=len(runs) > 1,
         command=" \\\n  && ".join(facts.command(run.run_file) for run in runs),
+        unheld=" ".join(dict.fromkeys(text for run in runs for text in facts.unheld(run.run_file))),
         citation="\n".join(facts.citation(run) for run in run_files),
     )
 

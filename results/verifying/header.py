@@ -69,11 +69,11 @@ def suite(subject: Subject) -> Iterator[Finding]:
 
 def _selection(word: str, subject: Subject) -> tuple[str, list[str]] | None:
     """(digest, case ids) of a suite or pattern; None, noted, where it is not known here. A word is never taken as a path."""
-    from workloads.patterns import expand
+    from workloads.patterns import expand, is_pattern
     from workloads.suite import load_suite, shipped_suites
 
     try:
-        if any(mark in word for mark in "/*{"):
+        if is_pattern(word):
             ids = [case.id for case in expand(word)]
             return canonical_digest(ids), ids
         if word in shipped_suites():

@@ -2,21 +2,26 @@ import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
+from harness.job import recorded_options
+from harness.plan import Options
 from results import read
+from results.record import Ranks
 from results.report import html, page, plots, roofline, spread, write_report
 from results.report.answer import Answer, answer, claims
-from results.report.facts import citation, command
+from results.report.facts import citation, command, unheld
 from results.report.shown import Shown, fastest_of_each, shown
 from results.report.sides import contest
 from results.report.text import LONGEST
 from results.store import RunFile
-from tests.results.conftest import WriteRun, ceilings, failed, measurement, run_header, several
+from tests.results.conftest import OLMOE, WriteRun, ceilings, failed, measurement, run_header, several
 from tests.results.report.hostile import SKEW
 from workloads.case import UserError
+from workloads.suite import load_suite
 
 FLASH = "moe-layer/deepseek-v4-flash/ep32/t{}/fp32/zipf1.0/latency"
 
@@ -118,17 +123,49 @@ def test_runs_of_different_work_say_so(write_run: WriteRun) -> None:
 
 
 def test_the_command_repeats_the_run(write_run: WriteRun) -> None:
-    options: dict[str, str | int | float | bool | list[str] | None] = {
-        "precision": 0.02,
-        "budget_s": 5.0,
-        "implementations": ["sorted"],
-        "shared_host": True,
-    }
-    run = write_run(measurement(), header=run_header(selection=["moe-layer/*/t1/*"], options=options))
-    assert command(run) == (
-        "moemark run 'moe-layer/*/t1/*' --target torch:cpu --target ort:cpu --implementation sorted"
-        " --precision 2% --budget 5s --shared-host"
+    times = {"budget_s": 5.0, "sustain_s": 90.5, "timeout_s": 1e6, "prepare_timeout_s": 60.0}
+    options = Options(precision=0.02, **times, implementations=("sorted",), shared_host=True, nproc=8)
+    header = run_header(selection=["moe-layer/*/t1/*"], options=recorded_options(options))
+    assert command(write_run(measurement(), header=header)) == (
+        "moemark run 'moe-layer/*/t1/*' --target torch:cpu --target ort:cpu --implementation sorted --precision 2%"
+        " --budget 5s --sustain 90.5s --timeout 1000000s --prepare-timeout 60s --nproc 8 --shared-host"
     )
+
+
+def test_the_command_repeats_several_processes(write_run: WriteRun) -> None:
+    options = recorded_options(Options(processes=5))
+    assert command(write_run(measurement(), header=run_header(options=options))).endswith(" --processes 5")
+
+
+RANKS = Ranks(count=1, backend="gloo", hosts=2, shared_cpu=False, threads=[1], rows=[1], assignments=[1])
+APART = {"targets": {"torch:cpu": {"own_interpreter": True}}}
+
+
+@pytest.mark.parametrize(
+    ("line", "changes", "said"),
+    [
+        ({}, {"selection": ["mine"]}, "mine is no suite of moemark's: write the path of its file."),
+        (
+            {},
+            {"selection": ["quick"]},
+            "quick is another one here: take moemark 0.1.0, or the path of its file if it was one.",
+        ),
+        ({}, {"environment": APART}, "torch:cpu ran under an interpreter of its own: write torch:cpu@INTERPRETER."),
+        ({"ranks": RANKS}, {}, "The ranks were on 2 hosts: let torchrun start it there."),
+    ],
+)
+def test_what_a_record_does_not_hold_of_its_command_is_said(
+    write_run: WriteRun, line: dict[str, Any], changes: dict[str, Any], said: str
+) -> None:
+    run = write_run(measurement(**line), header=run_header(**({"selection": [OLMOE]} | changes)))
+    always, *others = unheld(run)
+    assert always.startswith("A record holds no paths") and others == [said]
+    assert f"{always} {said}" in Page(html([run])).text
+
+
+def test_a_suite_of_ours_is_known_by_its_name(write_run: WriteRun) -> None:
+    header = run_header(selection=["quick"], selection_digest=load_suite("quick").digest)
+    assert len(unheld(write_run(measurement(), header=header))) == 1
 
 
 def test_command_and_citation_are_there_in_full(write_run: WriteRun) -> None:
