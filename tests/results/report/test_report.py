@@ -14,7 +14,7 @@ from results.record import Ranks
 from results.report import html, page, plots, roofline, spread, write_report
 from results.report.answer import Answer, answer, claims
 from results.report.facts import citation, command, unheld
-from results.report.shown import Shown, fastest_of_each, shown
+from results.report.shown import Shown, fastest_of_each, shown, thinned
 from results.report.sides import contest
 from results.report.text import LONGEST
 from results.store import RunFile
@@ -231,6 +231,29 @@ def test_of_many_measurements_whole_cases_are_shown_and_the_page_says_so(write_r
     found = Page(html([write_run(*lines)], most=20))
     assert "20 of 80 measurements, one case in 4" in found.text
     assert sum(tag == "tr" and "data-row" in attributes for tag, attributes in found.tags) == 20
+
+
+def test_of_a_case_that_stands_there_many_times_some_lines_are_shown(write_run: WriteRun) -> None:
+    text = Page(html([write_run(*[measurement()] * 80)], most=20)).text
+    assert "20 of 80 measurements, one case in 4, and of its lines one in 4" in text
+
+
+@pytest.mark.parametrize(("cases", "each"), [(1, 1000), (2, 500), (10, 100), (1000, 1)])
+def test_whatever_cases_lines_have_less_than_twice_as_many_are_taken_as_asked(cases: int, each: int) -> None:
+    lines = [f"case {number}" for number in range(cases) for _ in range(each)]
+    found = thinned(lines, 30)
+    assert 0 < len([case for case in lines if case in found.cases][:: found.each]) < 60
+
+
+def test_every_run_is_drawn_and_the_page_says_of_how_much(write_run: WriteRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("results.report.MOST_DRAWN", 10)
+    lines = [measurement(case=FLASH.format(tokens)) for tokens in range(1, 11)]
+    text = html([write_run(*lines), write_run(*lines, name="new")])
+    assert "Of 20 times 10 are drawn, one case in 2; the tables hold them all." in text
+    drawn = re.search(r'id="drawn">(.*?)</script>', text)
+    assert drawn
+    traces = {trace["name"].split(" · ")[0]: len(trace["x"]) for trace in json.loads(drawn[1])["latency"]["data"]}
+    assert traces == {"base": 5, "new": 5}
 
 
 def test_every_table_has_a_caption_and_headers_with_a_scope(write_run: WriteRun) -> None:
