@@ -78,7 +78,7 @@ campaign: $(STAMP)
 	$(BIN)/python -m benchmarks.fuzz --minutes 10
 	$(BIN)/python -m benchmarks.campaign
 
-# 200,000 hostile records read, shown, compared, exported, verified and made pages of: about half an hour.
+# 200,000 hostile records read, shown, compared, exported, verified, made pages and sites of: about half an hour.
 fuzz: $(STAMP)
 	$(BIN)/python -m benchmarks.fuzz
 

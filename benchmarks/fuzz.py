@@ -1,8 +1,9 @@
 """Hostile records: `python -m benchmarks.fuzz [--inputs N] [--minutes M] [--seed S] [-o FOLDER]`.
 
 Stored records of real runs are changed at random, byte by byte or part by part with digests made to fit, and read, shown,
-compared, exported, verified and made a page of. Each must give a result or our one-line error: no other exception, no hang,
-nothing in the page that is more than text. What fails is written into the folder, with its traceback.
+chosen from, compared, exported, verified, made a page of and a site of. Each must give a result or our one-line error: no other
+exception, no hang, nothing in a page that is more than text, no cell of a CSV that a spreadsheet would run. What fails is
+written into the folder, with its traceback.
 """
 
 from __future__ import annotations
@@ -10,11 +11,13 @@ from __future__ import annotations
 import argparse
 import contextlib
 import copy
+import csv
 import gzip
 import io
 import random
 import re
 import resource
+import shutil
 import signal
 import sys
 import tempfile
@@ -22,7 +25,8 @@ import time
 import traceback
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
+from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -44,6 +48,16 @@ HIDDEN = re.compile(
 )
 """Signs that no reader sees, or that change the order of others."""
 STRANGE_TAGS = {"img", "iframe", "object", "embed", "link", "form", "base", "video", "audio"}
+FORMULA = re.compile(r"[=+\-@\t\r\n＝＋－＠]")
+"""How a cell begins that a spreadsheet runs, unless it is a number (OWASP, CSV Injection)."""
+SITE_FILE = re.compile(r"(\w+/)?[a-z0-9.-]+")
+WHERE = (
+    'tokens <= 16 or target == "*cpu" and not "noisy" in warnings',
+    "estimate_ns > 1e3 or clock != target or device == reason",
+    "p99_ns == None and case in warnings",
+)
+"""What is asked of every record: of its texts as patterns and lists too."""
+PAIRS_WHERE = 'ratio > 0 and target == "*" and not implementation in warnings'
 
 Lines = list[Line]
 HOSTILE_TEXTS = (
@@ -53,6 +67,9 @@ HOSTILE_TEXTS = (
     "<script>alert(1)</script>",
     '"><svg onload=alert(1)>',
     "=cmd|' /C calc'!A0",
+    "\t+1+cmd|' /C calc'!A0",
+    "-2+3",
+    "＠SUM(1)",
     "{{7*7}}",
     "../../../../etc/passwd",
     "a" * 5000,
@@ -225,14 +242,15 @@ class Fuzzer:
 
 def consume(path: Path, thorough: bool) -> str:
     """Does with a file what readers do; how it ended. Raises whatever is not our one-line error."""
-    from results.compare import compare, comparison_rows, targets_side_by_side
+    from harness.filtering import chosen
+    from results.compare import targets_side_by_side
     from results.exporting import export
-    from results.store import read, read_times
+    from results.store import read
     from results.tables import show_table, targets_table
     from results.tidy import tidy_rows
 
     # A light reading may take what a whole one refuses.
-    _ended(lambda: comparison_rows(compare(read_times(path), read_times(path))))
+    _ended(lambda: _compared(path))
     try:
         run_file = read(path)
     except UserError as problem:
@@ -241,10 +259,12 @@ def consume(path: Path, thorough: bool) -> str:
     uses: list[Callable[[], object]] = [
         lambda: show_table(run_file).text(80),
         lambda: tidy_rows(run_file),
+        *(partial(chosen, run_file, [condition]) for condition in WHERE),
         lambda: targets_table(targets_side_by_side(run_file)).text(80),
     ]
     if thorough:
-        uses += [lambda: _verified(path), lambda: _exported(run_file, export), lambda: _rendered(run_file)]
+        uses += [lambda: _verified(path), lambda: _exported(run_file, export)]
+        uses += [lambda: _rendered(run_file), lambda: _sited(path)]
     ended = [_ended(use) for use in uses]
     return "read" if all(ended) else "read in part"
 
@@ -264,6 +284,16 @@ def _one_line(problem: UserError) -> None:
         raise ValueError(f"a mistake of several lines: {problem}")
 
 
+def _compared(path: Path) -> None:
+    from harness.filtering import chosen_pairs
+    from results.compare import compare, comparison_rows
+    from results.store import read_times
+
+    found = compare(read_times(path), read_times(path))
+    comparison_rows(found)
+    chosen_pairs(found, [PAIRS_WHERE], "p")
+
+
 def _verified(path: Path) -> None:
     from results.tables import findings_table
     from results.verify import verify_file
@@ -275,11 +305,27 @@ def _exported(run_file: Any, export: Callable[[Any, str], bytes]) -> None:
     from results.gate import gate
     from results.machine import changes, of_one_machine
 
-    for name in ("csv", "markdown", "junit", "github-action", "bencher", "pytest-benchmark"):
+    _refuse_formulas(export(run_file, "csv").decode())
+    for name in ("markdown", "junit", "github-action", "bencher", "pytest-benchmark"):
         export(run_file, name)
     of_one_machine(run_file.run, run_file.run)
     changes(run_file.run, run_file.run)
     gate(run_file, run_file)
+
+
+def _refuse_formulas(table: str) -> None:
+    for row in csv.reader(io.StringIO(table, newline="")):
+        for cell in row:
+            if FORMULA.match(cell) and not _is_number(cell):
+                raise ValueError(f"the CSV holds the formula {cell!r}")
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
 
 
 def _rendered(run_file: Any) -> None:
@@ -290,32 +336,59 @@ def _rendered(run_file: Any) -> None:
         raise ValueError(f"the page holds {wrong}")
 
 
-class _Tags(HTMLParser):
-    """What a page has that none of ours may have."""
+def _sited(path: Path) -> None:
+    """A site of the folder of the record; of its pages what was found of one, and no file but its own."""
+    from results.report.site import write_site
 
-    def __init__(self, text: str) -> None:
+    site = path.parent / "site"
+    try:
+        write_site(path.parent, site)
+        names = {str(one.relative_to(site)) for one in site.rglob("*") if one.is_file()}
+        for name in names:
+            beside = {f"../{other}" if "/" in name else other for other in names}
+            wrong = unescaped((site / name).read_text(encoding="utf-8"), beside) if name.endswith(".html") else None
+            if wrong or not SITE_FILE.fullmatch(name):
+                raise ValueError(f"the site holds {name} with {wrong}")
+    finally:
+        shutil.rmtree(site, ignore_errors=True)
+
+
+class _Tags(HTMLParser):
+    """What a page has that none of ours may have; `beside` are the files that it may lead to."""
+
+    def __init__(self, text: str, beside: Set[str]) -> None:
         super().__init__()
-        self.scripts = 0
+        self._beside = beside
+        self.scripts = Counter[str]()
+        self.policy = ""
         self.strange: list[str] = []
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.scripts += tag == "script"
-        names = {name for name, _ in attrs}
-        acting = [name for name in names if name.startswith("on") or name in ("src", "srcdoc", "style", "action")]
-        links = [value for name, value in attrs if name.endswith("href") and not str(value).startswith("#")]
-        if acting or links or tag in STRANGE_TAGS:
+        told = dict(attrs)
+        if tag == "script":
+            kind = "data" if told.get("type") == "application/json" else "file" if "src" in told else "code"
+            self.scripts[kind] += 1
+        if told.get("http-equiv") == "Content-Security-Policy":
+            self.policy = self.policy or str(told["content"])
+        acting = [name for name, _ in attrs if name.startswith("on") or name in ("srcdoc", "style", "action")]
+        addresses = [str(value) for name, value in attrs if name.endswith(("href", "src"))]
+        leading = [address for address in addresses if not address.startswith("#")]
+        if acting or not self._beside >= set(leading) or tag in STRANGE_TAGS:
             self.strange.append(f"<{tag}> with {attrs}")
 
 
-def unescaped(text: str) -> str | None:
+def unescaped(text: str, beside: Set[str] = frozenset()) -> str | None:
     """What of a record stands in a page as more than text: a tag, a script, an address, a hidden sign; None: nothing."""
-    found = _Tags(text)
+    found = _Tags(text, beside)
     if found.strange:
         return found.strange[0]
-    own = text.count("&#39;sha256-") + 2  # the scripts that the policy names, and two tables of data
-    if found.scripts != own:
-        return f"{found.scripts} scripts, not {own}"
+    named = found.policy.partition("script-src ")[2].partition(";")[0].count("'sha256-")
+    if found.scripts["code"] != named or found.scripts["data"] not in (
+        0,
+        2,
+    ):  # two tables of data, in the page of a run
+        return f"{dict(found.scripts)}, where the policy names {named}"
     hidden = HIDDEN.search(text)
     return f"{hidden.group()!r}" if hidden else None
 

@@ -172,10 +172,11 @@ def select(words: Sequence[str]) -> Selection:
 
 
 def _select_one(word: str) -> Selection:
-    if any(mark in word for mark in "/*{") and not word.endswith(".toml"):
-        return _from_pattern(word)
+    from workloads.patterns import is_pattern
     from workloads.suite import load_suite
 
+    if is_pattern(word) and not word.endswith(".toml"):
+        return _from_pattern(word)
     suite = load_suite(word)
     return Selection(
         words=(Path(word).stem if word.endswith(".toml") else word,),

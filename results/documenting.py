@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from results import chain, energy, metrics, opening, record, statistics, verify, versions
+from results import chain, energy, metrics, opening, reading, record, statistics, verify, versions
 from results.chain import DIGEST, canonical, link
 
 __all__ = ["VECTORS", "main", "metrics_document", "record_document", "vectors"]
@@ -79,8 +79,10 @@ def record_document() -> str:
         "(The canonical text is shown with one more level of JSON escapes, so that it fits on a line.)",
         "## Reading",
         _text(versions),
-        f"A file may be compressed by gzip. Refused are files of more than {opening.MOST_BYTES >> 30} GiB (unpacked) or "
-        f"{opening.MOST_LINES:,} lines, lines of more than {opening.LONGEST_LINE >> 20} MiB or {versions.DEEPEST} levels, "
+        f"A file may be compressed by gzip. Refused are files of more than {opening.MOST_BYTES >> 30} GiB (unpacked), "
+        f"of more than {opening.LONGEST_LINE >> 20} MiB and {opening.MOST_RATIO} times their compressed size, or of more than "
+        f"{reading.MOST_SAMPLES:,} samples or {opening.MOST_LINES:,} lines, "
+        f"lines of more than {opening.LONGEST_LINE >> 20} MiB or {versions.DEEPEST} levels, "
         "objects with a key that stands twice, numbers that JSON or 63 bits cannot hold, halves of surrogate pairs, and "
         "archives. A torn last line or a missing `end` is what a kill leaves: what stands before is read, with a warning. "
         "Nothing in a record is taken as a path.",

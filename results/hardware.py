@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import msgspec
@@ -58,13 +58,18 @@ def devices() -> tuple[Device, ...]:
     return msgspec.toml.decode(text, type=_File).device
 
 
-OTHER_DEVICES = ("laptop", "max-q", " mig ")
-"""In a reported name: another device, or a part of one, than the datasheet of that name is about."""
+OTHER_DEVICES = ("laptop", "max-q", " mig ", " of ")
+"""In a name: another device, or a part of one, than the datasheet of that name is about. `cuda of AMD EPYC 9B14` is a device
+that no runtime named, in a machine with that CPU (`RunFile.device_names`)."""
+
+LONGEST_NAME = 200
+"""Characters that are looked at: over a name of a megabyte a pattern with `.*` in it never ends."""
 
 
+@lru_cache(maxsize=1024)
 def find(reported: str) -> Device | None:
     """The first entry with a pattern in that name; None if the device is unknown."""
-    name = reported.lower()
+    name = reported[:LONGEST_NAME].lower()
     if any(other in name for other in OTHER_DEVICES):
         return None
     return next((device for device in devices() if any(re.search(pattern, name) for pattern in device.match)), None)

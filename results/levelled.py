@@ -52,6 +52,7 @@ class _Sent(msgspec.Struct):
     lines: int
     parts: int
     newer: str | None
+    last_digest: str
 
 
 _DECODER = msgspec.msgpack.Decoder(_Sent)
@@ -91,7 +92,7 @@ def _sent(path: Path) -> bytes:
         found = _with_levels(read_times(path))
         lines: list[Any] = list(found.measurements)
         about = (found.run, list(found.ceilings), lines, list(found.digests), found.end, found.torn, found.lines)
-        return msgspec.msgpack.encode(_Sent(*about, len(found.parts), found.newer), enc_hook=list)
+        return msgspec.msgpack.encode(_Sent(*about, len(found.parts), found.newer, found.last_digest), enc_hook=list)
 
 
 def _with_levels(found: RunFile) -> RunFile:
@@ -122,4 +123,5 @@ def _received(path: Path, text: bytes) -> RunFile:
         lines=found.lines,
         parts=(PassedOver(),) * found.parts,  # type: ignore[arg-type]
         newer=found.newer,
+        last_digest=found.last_digest,
     )

@@ -165,8 +165,11 @@ def ceilings_of(run_file: RunFile, target: str) -> Ceilings:
     """The ceilings of a target's device, whichever target of the run reached them; what did no work in no time is none."""
     here = device_id(run_file, target)
     lines = [line for line in run_file.ceilings if line.device == here and line.samples_ns and _work(line)]
-    formats = {line.dtype for line in lines if line.what == "gemm"}
-    gemm = {name: _best(line for line in lines if line.what == "gemm" and line.dtype == name) for name in formats}
+    products: dict[str, list[Ceiling]] = {}
+    for line in lines:
+        if line.what == "gemm":
+            products.setdefault(line.dtype, []).append(line)
+    gemm = {name: _best(found) for name, found in products.items()}
     moves = [line for line in lines if line.what != "gemm"]
     return Ceilings(gemm, _best(moves) if moves else None)
 
@@ -177,18 +180,14 @@ def device_id(run_file: RunFile, target: str) -> str:
 
 
 def device_name(run_file: RunFile, target: str) -> str | None:
-    """Name of a target's device as its runtime reported it."""
-    found = target_facts(run_file, target).get("name")
-    return str(found) if found else None
+    """What a target's device is called (`RunFile.device_names`); None where the header tells nothing of the target."""
+    return run_file.device_names.get(target)
 
 
 def datasheet(run_file: RunFile, target: str) -> hardware.Device | None:
     """What the maker of a target's device says of it; None of a device that `hardware.toml` has not."""
-    # Not every runtime can name its device; another one of the run on the same device may.
-    here = device_id(run_file, target)
-    same = [other for other in (target, *run_file.run.targets) if device_id(run_file, other) == here]
-    names = [device_name(run_file, other) for other in same]
-    return next((found for name in names if name and (found := hardware.find(name))), None)
+    name = device_name(run_file, target)
+    return hardware.find(name) if name else None
 
 
 def compute_format(dtype: str) -> str:

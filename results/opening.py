@@ -10,13 +10,16 @@ from typing import IO
 
 from workloads.case import UserError
 
-__all__ = ["LONGEST_LINE", "MOST_BYTES", "MOST_LINES", "is_compressed", "lines_of", "stem_of"]
+__all__ = ["LONGEST_LINE", "MOST_BYTES", "MOST_LINES", "MOST_RATIO", "is_compressed", "lines_of", "stem_of"]
 
 MOST_BYTES = 2 << 30
 """Of a file, decompressed: a run of 100,000 measurements by five processes, with its parts, is below."""
 LONGEST_LINE = 32 << 20
 """Bytes: a sample a line would be two million of them."""
 MOST_LINES = 4_000_000
+MOST_RATIO = 100
+"""Of bytes unpacked to bytes packed, beyond a line's worth: stored records of real runs have less than 4, for a clock does not
+repeat itself, and digests do not compress at all."""
 
 _GZIP = b"\x1f\x8b"
 _OTHERS = {
@@ -46,7 +49,7 @@ def lines_of(path: Path) -> Iterator[bytes]:
     """
     try:
         with path.open("rb") as raw:
-            yield from _limited(path, _opened(path, raw))
+            yield from _limited(path, _opened(path, raw), raw)
     except FileNotFoundError as problem:
         raise UserError(f"{path} is not there: `moemark run -o {path}` would write it") from problem
     except (gzip.BadGzipFile, zlib.error, EOFError) as problem:
@@ -80,7 +83,8 @@ def _refuse_archives(path: Path, begin: bytes, holds: str) -> None:
         raise UserError(f"{path.name} {holds or 'is '}{kind}, no run file: give the .jsonl or .jsonl.gz in it")
 
 
-def _limited(path: Path, file: IO[bytes]) -> Iterator[bytes]:
+def _limited(path: Path, file: IO[bytes], raw: IO[bytes]) -> Iterator[bytes]:
+    """The lines of a file, which is `raw` unless that is compressed."""
     total = 0
     for number in range(1, MOST_LINES + 2):
         line = file.readline(LONGEST_LINE + 1)
@@ -93,6 +97,8 @@ def _limited(path: Path, file: IO[bytes]) -> Iterator[bytes]:
             )
         if total > MOST_BYTES:
             raise UserError(f"{path.name} is larger than {MOST_BYTES >> 30} GiB: no run writes so much")
+        if file is not raw and total > max(LONGEST_LINE, MOST_RATIO * raw.tell()):
+            raise UserError(f"{path.name} unpacks to more than {MOST_RATIO} times its size: no record does")
         if number > MOST_LINES:
             raise UserError(f"{path.name} has more than {MOST_LINES} lines: no run writes so many")
         yield line

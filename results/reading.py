@@ -26,8 +26,11 @@ from results.versions import is_newer_minor, known_part, migrated, needs_migrati
 from results.visible import visible
 from workloads.case import UserError
 
-__all__ = ["Complaint", "Scan", "examine", "scan"]
+__all__ = ["MOST_SAMPLES", "Complaint", "Scan", "examine", "scan"]
 
+MOST_SAMPLES = 100_000_000
+"""Of a file, and of whatever else its lists hold a number of: a run of 100,000 measurements by five processes has two thirds of
+that, and they take 4 GB. Small ones take little room in a file: `1,1,1,1`."""
 _TAIL = len(f',"{DIGEST}":"') + 64 + len('"}\n')
 _LINE = msgspec.json.Decoder(record.Line)
 _HEX = re.compile(r"[0-9a-f]{64}")
@@ -68,6 +71,11 @@ class Scan:
     last_digest: str = ""
     slots: dict[int, list[int]] = field(default_factory=dict)
     """Length → the first list of slots that is so long."""
+    samples: int = 0
+    """What counts for `MOST_SAMPLES`: in the first `counted` of the lines, and slots in all of them."""
+    counted: int = 0
+    safe_until: int = 0
+    """Up to where there cannot be more: a number takes two bytes at least, so that most files are counted once."""
     torn: bool = False
     offset: int = 0
     resume_at: int = 0
@@ -103,16 +111,28 @@ class Scan:
         if line is not None:
             self.lines.append((number, line))
             self._share_slots(line)
+            if self.offset > self.safe_until:
+                self._count()
         if not self.ended:
             self.resume_at, self.resume_lines, self.resume_digest = self.offset, number, digest
 
     def _share_slots(self, line: record.Line) -> None:
-        """Nearly all measurements have the same slots: one list of them takes less memory."""
+        """Nearly all measurements have the same slots: one list of them takes less memory, and counts for nothing."""
         slots = getattr(line, "slots", None)
         if slots is not None:
             same = self.slots.setdefault(len(slots), slots)
-            if same is not slots and same == slots:
+            if same is slots or same != slots:
+                self.samples += len(slots)
+            else:
                 msgspec.structs.force_setattr(line, "slots", same)
+
+    def _count(self) -> None:
+        """Raises UserError where there are too many samples by now."""
+        self.samples += sum(_numbers_in(line) for _, line in self.lines[self.counted :])
+        self.counted = len(self.lines)
+        if self.samples > MOST_SAMPLES:
+            raise UserError(f"{self.path.name} holds more than {MOST_SAMPLES:,} samples: no run takes so many")
+        self.safe_until = self.offset + 2 * (MOST_SAMPLES - self.samples)
 
     @property
     def run_file(self) -> RunFile:
@@ -135,7 +155,18 @@ class Scan:
             places={kind: tuple(numbers) for kind, numbers in places.items()},
             extras=self.extras,
             newer=self.newer,
+            last_digest=self.last_digest,
         )
+
+
+def _numbers_in(line: record.Line) -> int:
+    """How many numbers stand in the lists of a line, slots aside."""
+    found = len(getattr(line, "samples_ns", ())) + len(getattr(line, "canary_ns", ()))
+    if power := getattr(line, "power", None):
+        found += 5 * (len(power.idle.at_ns) + len(power.loaded.at_ns))
+    if ranks := getattr(line, "ranks", None):
+        found += sum(map(len, ranks.samples_ns))
+    return found
 
 
 def examine(path: Path) -> tuple[RunFile, list[Complaint]]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from results import record
+from results.record import table_in
 
 __all__ = ["RunFile"]
 
@@ -35,6 +37,27 @@ class RunFile:
     """Line number → what a newer minor version put there and this one does not know: values by their path, or a whole line."""
     newer: str | None = None
     """The sentence that says so; None of a file of this version or an older one."""
+    last_digest: str = ""
+    """`line_sha256` of the last intact line, of whatever kind; empty of what no file holds."""
+
+    @cached_property
+    def device_names(self) -> Mapping[str, str]:
+        """Target → what its device is called, wherever devices are told apart.
+
+        A runtime that cannot name its device repeats the target's own word (`cuda`). Another target of the run on the same
+        device may know its name. If none does, it is called after its machine: the `cuda` of two machines are two devices.
+        """
+        reported = table_in(self.run.environment, "targets")
+        facts = {target: told for target in reported if (told := table_in(reported, target))}
+        cpu = str(table_in(self.run.environment, "machine").get("cpu") or "")
+        named: dict[str, str] = {}
+        for target, told in facts.items():
+            if name := _own_name(target, told):
+                named.setdefault(_place(target, told), name)
+        return {
+            target: _own_name(target, told) or named.get(_place(target, told)) or _after_machine(target, told, cpu)
+            for target, told in facts.items()
+        }
 
     @property
     def complete(self) -> bool:
@@ -56,3 +79,21 @@ class RunFile:
         if self.parts and not self.measurements:
             whole = f"{len(self.parts)} parts of measurements by several processes"
         return f"{self.stem} {how}: {whole} are intact; --resume finishes it"
+
+
+def _own_name(target: str, told: Mapping[str, Any]) -> str | None:
+    """The name that a target's runtime gave its device; None where it is a part of the target's own."""
+    name = str(told.get("name") or "")
+    return name if name and name.lower() not in target.lower() else None
+
+
+def _place(target: str, told: Mapping[str, Any]) -> str:
+    """What targets on one device have in common."""
+    return str(told.get("device_id", target))
+
+
+def _after_machine(target: str, told: Mapping[str, Any], cpu: str) -> str:
+    if told.get("unit") == "host" and cpu:
+        return cpu
+    word = str(told.get("name") or target)
+    return f"{word} of {cpu}" if cpu else word

@@ -18,7 +18,7 @@ from workloads.registry import workload_names
 from workloads.suite import catalogue as shipped_cases
 from workloads.suite import check_known, check_workload
 
-__all__ = ["expand"]
+__all__ = ["expand", "is_pattern"]
 
 WITHOUT_ROUTING = ("dense-ffn", "attention")
 """Workloads whose routing is `none`."""
@@ -27,6 +27,11 @@ MOST_CASES = 20_000
 
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _TOKENS = re.compile(r"t[-0-9*]")
+
+
+def is_pattern(word: str) -> bool:
+    """Whether a word of a selection is a pattern: names of suites have none of its marks."""
+    return any(mark in word for mark in "/*{")
 
 
 def expand(pattern: str, catalogue: Iterable[Case] | None = None) -> list[Case]:

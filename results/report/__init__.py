@@ -12,7 +12,7 @@ from results.metrics import device_name
 from results.published import comparable
 from results.report import facts, page, plots, roofline, rows, spread
 from results.report.answer import answer, claims
-from results.report.shown import MOST, Shown, ShownRun, fastest_of_each, selected, shown
+from results.report.shown import MOST, Shown, ShownRun, fastest_of_each, selected, shown, thinned
 from results.report.sides import Contest, contest
 from results.sparsity import sparsity
 from results.store import RunFile
@@ -22,7 +22,7 @@ from workloads.case import UserError
 __all__ = ["html", "write_report"]
 
 MOST_DRAWN = 1_000
-"""Lines and points in all plots of a page together are as many measurements at most."""
+"""About as many measurements are drawn at most: browsers draw five plots of them in a blink."""
 
 
 def write_report(run_files: Sequence[RunFile], path: str | os.PathLike[str]) -> Path:
@@ -66,12 +66,13 @@ def html(
         raise UserError("a report needs at least one run file: moemark report RUN.jsonl -o report.html")
     chosen = selected(run_files, most)
     runs = shown(chosen.run_files)
-    figures = _figures(runs)
+    lines = [one for run in runs for one in run.lines]
+    points, drawn = _drawn(lines)
+    figures = _figures(runs, points)
     found = contest(runs)
     scripts = [page.own_script("tables.js"), page.own_script("report.js")]
     if any(figure.data for figure in figures):
         scripts.insert(0, plotly or page.plotly())
-    lines = [one for run in runs for one in run.lines]
     return page.render(
         "report.html",
         scripts,
@@ -84,6 +85,7 @@ def html(
         **_sides(found),
         comparisons=_comparisons(chosen.run_files),
         figures=figures,
+        drawn_of=drawn,
         drawn={figure.name: {"data": figure.data, "layout": figure.layout, "by": figure.by} for figure in figures},
         flat_table=rows.measurements(lines, len(runs) > 1),
         published=_published(lines, len(runs) > 1),
@@ -91,12 +93,22 @@ def html(
         runs=[_sections(run) for run in runs],
         several=len(runs) > 1,
         command=" \\\n  && ".join(facts.command(run.run_file) for run in runs),
+        unheld=" ".join(dict.fromkeys(text for run in runs for text in facts.unheld(run.run_file))),
         citation="\n".join(facts.citation(run) for run in run_files),
     )
 
 
-def _figures(runs: Sequence[ShownRun]) -> list[plots.Figure]:
-    points = fastest_of_each(one for run in runs for one in run.lines)[:MOST_DRAWN]
+def _drawn(lines: Sequence[Shown]) -> tuple[list[Shown], str]:
+    """What plots show: the fastest exact measurements, of every run some. Beside them what the page says of that."""
+    points = fastest_of_each(lines)
+    thinning = thinned([one.line.case for one in points], MOST_DRAWN)
+    kept = [one for one in points if one.line.case in thinning.cases][:: thinning.each]
+    if len(kept) == len(points):
+        return kept, "The tables hold the same numbers."
+    return kept, f"Of {len(points):,} times {len(kept):,} are drawn, {thinning}; the tables hold them all."
+
+
+def _figures(runs: Sequence[ShownRun], points: Sequence[Shown]) -> list[plots.Figure]:
     style = plots.Style(points, len(runs) > 1)
     return [
         plots.latency(points, style),

@@ -111,13 +111,11 @@ def answer(run: ShownRun) -> Answer:
 
 def machine_name(run_file: RunFile) -> str:
     """The accelerators of the run, else its CPU with the number of cores."""
-    named = {target: device_name(run_file, target) for target in run_file.run.targets}
-    # A runtime that cannot name its device repeats the target's own word (`cuda`), which says nothing.
-    devices = dict.fromkeys(name for target, name in named.items() if name and name not in target)
+    named = dict.fromkeys(device_name(run_file, target) for target in run_file.run.targets)
     machine = table_in(run_file.run.environment, "machine")
     cores = machine.get("cores_usable") or machine.get("cores_logical")
     cpu = f"{machine.get('cpu', 'this CPU')}" + (f", {cores} cores" if cores else "")
-    others = [name for name in devices if name != machine.get("cpu")]
+    others = [name for name in named if name and name != machine.get("cpu")]
     return " and ".join(others) or cpu
 
 

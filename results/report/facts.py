@@ -8,13 +8,16 @@ from itertools import islice
 from typing import Any
 
 from results.figures import number
-from results.metrics import ceilings_of, device_id
+from results.metrics import ceilings_of, device_id, target_facts
 from results.origins import origin
+from results.record import Run
 from results.report.answer import machine_name
 from results.report.shown import ShownRun
 from results.store import RunFile
+from workloads.patterns import is_pattern
+from workloads.suite import load_suite, shipped_suites
 
-__all__ = ["chapter", "citation", "command"]
+__all__ = ["chapter", "citation", "command", "unheld"]
 
 WARNINGS = {
     "noisy": "the budget ended before the interval was narrow enough",
@@ -23,7 +26,13 @@ WARNINGS = {
     "throttled": "the device lowered its clock",
     "ceiling-low": "the case beat its own ceiling by more than 5 %: the ceiling was measured too low",
 }
-_FLAGS = {"precision": "--precision", "budget_s": "--budget", "timeout_s": "--timeout"}
+_TIMES = {
+    "budget_s": "--budget",
+    "sustain_s": "--sustain",
+    "timeout_s": "--timeout",
+    "prepare_timeout_s": "--prepare-timeout",
+}
+_COUNTS = {"processes": "--processes", "nproc": "--nproc"}
 
 
 MOST_FACTS = 400
@@ -52,7 +61,7 @@ def citation(run_file: RunFile) -> str:
     run = run_file.run
     about = f"moemark {run.moemark_version} (schema {run.schema_version}, method {run.method_version})"
     measured = f"{' '.join(run.selection)} on {machine_name(run_file)} by {', '.join(run.targets)}, {run.started_utc}"
-    last = f", last line SHA-256 {run_file.digests[-1]}" if run_file.digests else ""
+    last = f", last line SHA-256 {run_file.last_digest}" if run_file.last_digest else ""
     return f"{about}. {measured}. Record {run_file.stem}.jsonl, {len(run_file.measurements)} measurements{last}."
 
 
@@ -65,15 +74,45 @@ def command(run_file: RunFile) -> str:
     implementations = run.options.get("implementations")
     for name in implementations if isinstance(implementations, list) else []:
         words += ["--implementation", name]
-    for option, flag in _FLAGS.items():
+    precision = run.options.get("precision")
+    if isinstance(precision, int | float):
+        words += ["--precision", f"{_plain(100 * precision)}%"]
+    for option, flag in _TIMES.items():
         value = run.options.get(option)
-        if isinstance(value, int | float):
-            words += [flag, f"{100 * value:g}%" if option == "precision" else f"{value:g}s"]
-    processes = run.options.get("processes", 1)
-    words += ["--processes", str(processes)] if processes != 1 else []
+        words += [flag, f"{_plain(value)}s"] if isinstance(value, int | float) else []
+    for option, flag in _COUNTS.items():
+        value = run.options.get(option, 1)
+        words += [flag, str(value)] if isinstance(value, int) and value != 1 else []
     if run.options.get("shared_host"):
         words.append("--shared-host")
     return shlex.join(words)
+
+
+def _plain(value: float) -> str:
+    """As command lines take it: `1000000`, not `1e+06`."""
+    return f"{value:.6f}".rstrip("0").rstrip(".")
+
+
+def unheld(run_file: RunFile) -> list[str]:
+    """What whoever repeats the command must know or add, as sentences: a record does not hold it."""
+    found = ["A record holds no paths: of one in a target's options it has the last part."]
+    found += _unheld_of_suites(run_file.run)
+    for target in run_file.run.targets:
+        if target_facts(run_file, target).get("own_interpreter"):
+            found.append(f"{target} ran under an interpreter of its own: write {target}@INTERPRETER.")
+    hosts = max((line.ranks.hosts for line in run_file.measurements if line.ranks), default=1)
+    return [*found, *([f"The ranks were on {hosts} hosts: let torchrun start it there."] if hosts > 1 else [])]
+
+
+def _unheld_of_suites(run: Run) -> Iterator[str]:
+    shipped = set(shipped_suites())
+    for word in run.selection:
+        if is_pattern(word):
+            continue
+        if word not in shipped:
+            yield f"{word} is no suite of moemark's: write the path of its file."
+        elif run.selection == [word] and load_suite(word).digest != run.selection_digest:
+            yield f"{word} is another one here: take moemark {run.moemark_version}, or the path of its file if it was one."
 
 
 def _brought(run: ShownRun) -> list[str]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from results.report.text import for_script, visible_or_markup
+from results.report.text import for_script, uncut, visible_or_markup
 
 __all__ = ["Script", "own_script", "plotly", "render"]
 
@@ -80,4 +80,5 @@ def _environment() -> Any:
         undefined=jinja2.StrictUndefined,
     )
     environment.filters["json"] = for_script
+    environment.filters["uncut"] = uncut
     return environment

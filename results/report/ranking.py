@@ -50,7 +50,7 @@ class Record:
 
 @dataclass(frozen=True)
 class Device:
-    """What an entry ran on: the name that its runtime gave, and of a host how many cores it may use."""
+    """What an entry ran on: its name (`RunFile.device_names`), and of a host how many cores it may use."""
 
     name: str
     unit: str
@@ -66,7 +66,7 @@ class Device:
         """The device of a target of a run."""
         facts, machine = target_facts(run.run_file, target), table_in(run.run_file.run.environment, "machine")
         unit = str(facts.get("unit") or "device")
-        name = device_name(run.run_file, target) or (str(machine.get("cpu") or target) if unit == "host" else target)
+        name = device_name(run.run_file, target) or target
         cores = machine.get("cores_usable") or machine.get("cores_logical")
         if unit == "host" and cores:
             name = f"{name}, {cores} cores"

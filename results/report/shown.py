@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 
 from results.metrics import Metrics, device_name, metrics_of
 from results.record import Measurement
@@ -11,7 +12,18 @@ from results.statistics import Series, percentiles
 from results.store import RunFile
 from workloads.case import Case, parsed
 
-__all__ = ["MOST", "PERCENTILES", "Selection", "Shown", "ShownRun", "fastest_of_each", "selected", "shown"]
+__all__ = [
+    "MOST",
+    "PERCENTILES",
+    "Selection",
+    "Shown",
+    "ShownRun",
+    "Thinning",
+    "fastest_of_each",
+    "selected",
+    "shown",
+    "thinned",
+]
 
 MOST = 2_000
 """Measurements on one page: browsers lay out some ten thousand cells in a blink, and no reader reads more."""
@@ -59,26 +71,46 @@ class Selection:
     note: str | None
 
 
+@dataclass(frozen=True)
+class Thinning:
+    """What is taken of many lines: those of every `step`-th case, and where these are too many yet, every `each`-th of them."""
+
+    cases: frozenset[str]
+    step: int
+    each: int
+
+    def __str__(self) -> str:
+        lines = f", and of its lines one in {self.each}" if self.each > 1 else ""
+        return f"one case in {self.step}{lines}"
+
+
+def thinned(cases: Sequence[str], most: int) -> Thinning:
+    """How lines of these cases become about `most`, fewer than twice as many: cases stay whole as long as there are others."""
+    step = max(1, -(-len(cases) // most))
+    kept = frozenset(list(dict.fromkeys(cases))[::step])
+    return Thinning(kept, step, max(1, sum(case in kept for case in cases) // most))
+
+
 def selected(run_files: Sequence[RunFile], most: int = MOST) -> Selection:
-    """At most about so many measurements: every n-th case, whole, in the order of the record; the same ones of all runs."""
+    """About so many measurements at most, in the order of the record: the same cases of all runs."""
     total = sum(len(run.measurements) for run in run_files)
     if total <= most:
         return Selection(tuple(run_files), None)
-    cases = list(dict.fromkeys(line.case for run in run_files for line in run.measurements))
-    step = -(-total // most)
-    kept = set(cases[::step])
-    chosen = tuple(_only(run, kept) for run in run_files)
-    count = sum(len(run.measurements) for run in chosen)
+    thinning = thinned([line.case for run in run_files for line in run.measurements], most)
+    numbers = count()  # over all runs, of which none is passed over
+    chosen = tuple(_only(run, thinning, numbers) for run in run_files)
+    left = sum(len(run.measurements) for run in chosen)
     note = (
-        f"A selection: {count:,} of {total:,} measurements, one case in {step}, in the order of the record. Answer, tables and "
+        f"A selection: {left:,} of {total:,} measurements, {thinning}, in the order of the record. Answer, tables and "
         f"plots are of these; `moemark show --where` and `moemark export --format csv` have them all."
     )
     return Selection(chosen, note)
 
 
-def _only(run_file: RunFile, cases: set[str]) -> RunFile:
+def _only(run_file: RunFile, thinning: Thinning, numbers: Iterator[int]) -> RunFile:
     pairs = zip(run_file.measurements, run_file.digests, strict=True)
-    kept = [(line, digest) for line, digest in pairs if line.case in cases]
+    own = ((line, digest) for line, digest in pairs if line.case in thinning.cases)
+    kept = [one for one in own if next(numbers) % thinning.each == 0]
     lines, digests = zip(*kept, strict=True) if kept else ((), ())
     return replace(run_file, measurements=lines, digests=digests, parts=())
 

@@ -19,7 +19,8 @@ from typing import Any
 from results.report import html, leaderboard, page
 from results.report.answer import case_text
 from results.report.leaderboard import address
-from results.report.ranking import Entry, Record, entries_of, ranked
+from results.report.ranking import Entry, Place, Record, entries_of, ranked
+from results.report.rows import Flat
 from results.report.shown import shown
 from results.report.trust import Judge, judged
 from results.store import RunFile, read
@@ -29,6 +30,8 @@ __all__ = ["MANIFEST", "write_site"]
 
 MANIFEST = "moemark-site.json"
 PLOTLY = "plotly.min.js"
+MOST_ROWS = 5_000
+"""Of one table: what browsers still sort and filter without a wait."""
 _ENDINGS = (".jsonl", ".jsonl.gz")
 _PAGE = re.compile(r"(?:runs|cases|devices)/[a-z0-9-]{1,80}\.html")
 
@@ -159,6 +162,26 @@ def _rendered(template: str, **values: Any) -> str:
     return page.render(template, [page.own_script("tables.js")], **values)
 
 
+def _first(table: Flat, whole: int | None = None) -> Flat:
+    """The first rows of a table, which says so where it has more, or where `whole` says that there were more."""
+    whole = len(table.rows) if whole is None else whole
+    if whole <= MOST_ROWS:
+        return table
+    note = f"The first {MOST_ROWS:,} of {whole:,} rows; `moemark export --format parquet` makes a table of all records."
+    return replace(table, rows=table.rows[:MOST_ROWS], notes=(*table.notes, note))
+
+
+def _left_out(refused: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """The first files that are not on the site, and how many more there are."""
+    more = len(refused) - MOST_ROWS
+    return [*refused[:MOST_ROWS], *([(f"{more:,} more", "not listed")] if more > 0 else [])]
+
+
+def _ranking(title: str, places: Sequence[Place], devices: dict[str, str]) -> Flat:
+    # What is not shown is not compared with the first place either, which takes longer than to rank it.
+    return _first(leaderboard.rank_rows(title, places[:MOST_ROWS], devices), len(places))
+
+
 def _index(found: Site, title: str) -> str:
     verified = [record for record in found.records if record.trust.verified]
     others = [record for record in found.records if not record.trust.verified]
@@ -167,11 +190,11 @@ def _index(found: Site, title: str) -> str:
         title=f"{title}: Mixture-of-Experts work, measured",
         verified=len(verified),
         counts=(len(found.records), len(found.devices), len(found.by_case)),
-        cases=leaderboard.case_rows(found.by_case, found.cases, found.devices),
-        devices=leaderboard.device_rows(found.entries, found.firsts, found.devices),
-        records=leaderboard.record_rows("Verified records.", verified) if verified else None,
-        others=leaderboard.record_rows("Not verified, and not ranked.", others) if others else None,
-        refused=found.refused,
+        cases=_first(leaderboard.case_rows(found.by_case, found.cases, found.devices)),
+        devices=_first(leaderboard.device_rows(found.entries, found.firsts, found.devices)),
+        records=_first(leaderboard.record_rows("Verified records.", verified)) if verified else None,
+        others=_first(leaderboard.record_rows("Not verified, and not ranked.", others)) if others else None,
+        refused=_left_out(found.refused),
     )
 
 
@@ -181,10 +204,8 @@ def _case_page(found: Site, entries: Sequence[Entry]) -> str:
         "portable": "Portable implementations: the same algorithm everywhere, what untuned code gets.",
         "open": "Open implementations: they change the numerics or the work, and compete with nobody else.",
     }
-    tables = {
-        name: leaderboard.rank_rows(title, ranked(entries, name), found.devices) for name, title in titles.items()
-    }
-    apart = leaderboard.unranked_rows("Records that are not verified.", entries, found.devices)
+    tables = {name: _ranking(title, ranked(entries, name), found.devices) for name, title in titles.items()}
+    apart = _first(leaderboard.unranked_rows("Records that are not verified.", entries, found.devices))
     case = entries[0].shown.case
     return _rendered(
         "case.html",
@@ -201,12 +222,12 @@ def _case_page(found: Site, entries: Sequence[Entry]) -> str:
 def _device_page(found: Site, name: str) -> str:
     own = [one for one in found.entries if one.device.name == name]
     records = list({one.record.page: one.record for one in own}.values())
-    standing = leaderboard.standing_rows(name, found.by_case, found.cases)
+    standing = _first(leaderboard.standing_rows(name, found.by_case, found.cases))
     return _rendered(
         "device.html",
         title=name,
         home="../index.html",
         device=own[0].device,
         standing=standing if standing.rows else None,
-        records=leaderboard.record_rows("Records of this device.", records, up="../"),
+        records=_first(leaderboard.record_rows("Records of this device.", records, up="../")),
     )

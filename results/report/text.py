@@ -6,9 +6,9 @@ import json
 import math
 from typing import Any
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
-__all__ = ["LONGEST", "for_script", "visible", "visible_or_markup"]
+__all__ = ["LONGEST", "for_script", "uncut", "visible", "visible_or_markup"]
 
 LONGEST = 2_000
 """Characters of one text of a record that a page shows."""
@@ -18,9 +18,17 @@ _KEPT = "\n\t\u00a0\u202f"
 
 def visible(text: str) -> str:
     """The text with every character that is invisible, reorders others (bidi) or is none (lone surrogates) as `\\u....`."""
-    short = text[:LONGEST]
-    shown = short if short.isprintable() else "".join(map(_visible, short))
+    shown = _shown(text[:LONGEST])
     return shown if len(text) <= LONGEST else f"{shown} … ({len(text) - LONGEST:,} more characters)"
+
+
+def uncut(text: str) -> Markup:
+    """The text in full for readers to copy, as visible as any other, escaped."""
+    return escape(_shown(text))
+
+
+def _shown(text: str) -> str:
+    return text if text.isprintable() else "".join(map(_visible, text))
 
 
 def _visible(character: str) -> str:

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from math import isfinite
 
 from results.record import Check, Measurement, Part
-from results.verifying.subject import Finding, Subject, error
+from results.verifying.subject import Finding, Subject, error, known_workloads
 from workloads.checking import GAIN
 from workloads.formats import precision_of
 from workloads.problem import SLOTS
-from workloads.registry import implementations_of, workload_names
+from workloads.registry import implementations_of
 
 __all__ = ["checks", "divisions", "placements", "statuses"]
 
@@ -39,7 +39,7 @@ def statuses(subject: Subject) -> Iterator[Finding]:
 def divisions(subject: Subject) -> Iterator[Finding]:
     """An implementation that is known here stands in its own division."""
     known: dict[tuple[str, str, str], str] = {}
-    for name in {case.workload for case in subject.cases.values()} & set(workload_names()):
+    for name in {case.workload for case in subject.cases.values()} & known_workloads():
         known |= {(name, one.runtime, one.name): one.division for one in implementations_of(name)}
     for number, line in subject.measurements:
         case, facts = subject.cases.get(line.case), subject.facts(line.target).get("facts")

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from results import hardware as sheets
 from results.energy import mean_watts
-from results.metrics import gb_per_s, tflop_per_s
+from results.metrics import datasheet, gb_per_s, tflop_per_s
 from results.record import Readings, table_in
 from results.verifying.subject import Finding, Subject, error, warning
 
@@ -33,8 +33,7 @@ CPU_FEATURES = {
 
 def sheet_of(subject: Subject, target: str) -> sheets.Device | None:
     """The datasheet of a target's device, if there is one with peaks."""
-    name = subject.facts(target).get("name")
-    found = sheets.find(str(name)) if name else None
+    found = datasheet(subject.file, target)
     return found if found is not None and found.unit != "host" else None
 
 
@@ -94,9 +93,10 @@ def _of_machine(subject: Subject) -> Iterator[Finding]:
 
 def ceilings(subject: Subject) -> Iterator[Finding]:
     """A ceiling is of a device of this run, its counts follow from its shape, and no datasheet says that it is impossible."""
-    places = {str(subject.facts(target).get("device_id", target)) for target in subject.file.run.targets}
+    targets = set(subject.file.run.targets)
+    places = {str(subject.facts(target).get("device_id", target)) for target in targets}
     for number, line in subject.ceilings:
-        if line.target not in subject.file.run.targets or line.device not in places:
+        if line.target not in targets or line.device not in places:
             yield error(number, f"a ceiling of {line.target} on {line.device}, which the run does not have")
         if not line.samples_ns:
             yield error(number, "a ceiling without samples")

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from functools import cache
 
 from results.record import table_in
-from results.verifying.subject import Finding, Subject, error, warning
+from results.verifying.subject import Finding, Subject, error, known_workloads, warning
 from workloads.case import Case, UserError, canonical_digest
-from workloads.registry import TargetFacts, implementations_of, workload_names
+from workloads.registry import TargetFacts, implementations_of
 
 __all__ = ["complete", "implementations", "options", "suite"]
 
 MOST_WORDS = 100
+"""Suites or patterns, and targets, of one run."""
 LIMITS = {"precision": (0.0, 1.0), "budget_s": (0.0, 1e9), "sustain_s": (0.0, 1e9), "timeout_s": (0.0, 1e9)}
 
 
@@ -22,7 +22,7 @@ def complete(subject: Subject) -> Iterator[Finding]:
     file = subject.file
     if file.warning and not file.complete:
         yield warning(None, file.warning)
-    planned = {(case, target) for case, target in file.run.plan}
+    planned, targets = {(case, target) for case, target in file.run.plan}, set(file.run.targets)
     measured = {(line.case, line.target) for _, line in subject.measurements}
     if file.complete:
         for case, target in [pair for pair in file.run.plan if tuple(pair) not in measured]:
@@ -35,16 +35,15 @@ def complete(subject: Subject) -> Iterator[Finding]:
         if count > 1:
             yield error(None, f"{' '.join(key)} was measured {count} times: a run measures it once")
     for target in dict.fromkeys(target for _, target in file.run.plan):
-        if target not in file.run.targets:
+        if target not in targets:
             yield error(1, f"the plan names {target}, which is no target of the run")
 
 
 def suite(subject: Subject) -> Iterator[Finding]:
     """The plan holds what suite or patterns stand for, and the selection's digest is theirs."""
     run = subject.file.run
-    cases = list(dict.fromkeys(case for case, _ in run.plan))
-    if len(run.selection) > MOST_WORDS:
-        return subject.skip(f"the suites: {len(run.selection)} were named")
+    if max(len(run.selection), len(run.targets)) > MOST_WORDS:
+        return subject.skip(f"the suites: {len(run.selection)} were named, for {len(run.targets)} targets")
     selections = [_selection(word, subject) for word in run.selection]
     known = [one for one in selections if one is not None]
     if len(known) < len(selections):
@@ -55,24 +54,26 @@ def suite(subject: Subject) -> Iterator[Finding]:
         said = ", ".join(run.selection)
         yield warning(1, f"the digest of {said} is another here: cases were left out, or it is another version of it")
         return
-    wanted = list(dict.fromkeys(case for _, found in known for case in found))
+    wanted = dict.fromkeys(case for _, found in known for case in found)
+    planned: dict[str, set[str]] = {target: set() for target in run.targets}
+    for case, target in run.plan:
+        planned.setdefault(target, set()).add(case)
     for target in run.targets:
-        done = {case for case, where in run.plan if where == target}
-        missing = [case for case in wanted if case not in done and not _may_lack(case, target, subject)]
+        missing = [case for case in wanted if case not in planned[target] and not _may_lack(case, target, subject)]
         if missing:
             yield error(1, f"{len(missing)} of {len(wanted)} cases are not planned on {target}, first {missing[0]}")
-    strange = [case for case in cases if case not in set(wanted)]
-    if strange:
-        yield error(1, f"{strange[0]} is planned and no case of {', '.join(run.selection)}")
+    strange = next((case for case, _ in run.plan if case not in wanted), None)
+    if strange is not None:
+        yield error(1, f"{strange} is planned and no case of {', '.join(run.selection)}")
 
 
 def _selection(word: str, subject: Subject) -> tuple[str, list[str]] | None:
     """(digest, case ids) of a suite or pattern; None, noted, where it is not known here. A word is never taken as a path."""
-    from workloads.patterns import expand
+    from workloads.patterns import expand, is_pattern
     from workloads.suite import load_suite, shipped_suites
 
     try:
-        if any(mark in word for mark in "/*{"):
+        if is_pattern(word):
             ids = [case.id for case in expand(word)]
             return canonical_digest(ids), ids
         if word in shipped_suites():
@@ -89,7 +90,7 @@ def _may_lack(case: str, target: str, subject: Subject) -> bool:
     """Whether a plan may leave a case out: a scenario that a `*` chose, or one without an implementation that was asked for."""
     asked, told = subject.file.run.options.get("implementations"), _facts(target, subject)
     workload = case.partition("/")[0].partition("+")[0]
-    if isinstance(asked, list) and asked and workload in _workloads():
+    if isinstance(asked, list) and asked and workload in known_workloads():
         return not {one.name for one in implementations_of(workload, str(told.get("runtime")))}.intersection(asked)
     if asked:
         return True
@@ -108,7 +109,7 @@ def implementations(subject: Subject) -> Iterator[Finding]:
         measured.setdefault((line.case, line.target), set()).add(line.implementation)
     for (case_id, target), found in measured.items():
         case = subject.cases.get(case_id)
-        if case is None or case.workload not in _workloads():
+        if case is None or case.workload not in known_workloads():
             continue
         missing = sorted(set(_by_default(case, target, subject)) - found)
         if missing and found != {"none"}:
@@ -117,11 +118,6 @@ def implementations(subject: Subject) -> Iterator[Finding]:
                 f"{case_id} on {target} lacks {', '.join(missing)}, which this version runs by default: "
                 "left out, or another version",
             )
-
-
-@cache
-def _workloads() -> frozenset[str]:
-    return frozenset(workload_names())
 
 
 def _by_default(case: Case, target: str, subject: Subject) -> Iterator[str]:

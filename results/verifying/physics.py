@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
-from itertools import combinations
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
 
 from results.metrics import ceilings_of, compute_format, gb_per_s, tflop_per_s
-from results.record import Measurement
+from results.record import Cost
+from results.statistics import Estimate
 from results.verifying.device import ABOVE_SHEET, sheet_of
 from results.verifying.subject import Finding, Subject, error, warning
 from workloads.case import Case
@@ -54,23 +56,59 @@ def roofline(subject: Subject) -> Iterator[Finding]:
 
 def monotone(subject: Subject) -> Iterator[Finding]:
     """The same case with more tokens, which is more FLOPs and more bytes, does not take less than half the time."""
-    families: dict[tuple[Case, str, str], list[tuple[int, Measurement]]] = {}
+    families: dict[tuple[Case, str, str], list[_Sized]] = {}
     for number, line in subject.ok:
-        case = subject.cases.get(line.case)
-        if case is not None and number in subject.estimates and line.cost is not None:
-            families.setdefault((replace(case, tokens=1), line.target, line.implementation), []).append((number, line))
-    for members in families.values():
-        for one, other in combinations(members, 2):
-            small, large = sorted((one, other), key=lambda member: member[1].cost.flops)  # type: ignore[union-attr]
-            yield from _faster_with_more(subject, small, large)
+        case, time = subject.cases.get(line.case), subject.estimates.get(number)
+        if case is not None and time is not None and line.cost is not None:
+            family = families.setdefault((replace(case, tokens=1), line.target, line.implementation), [])
+            family.append(_Sized(number, line.cost, time, not DISTURBED.isdisjoint(line.warnings)))
+    for family in families.values():
+        yield from _faster_with_more(family)
 
 
-def _faster_with_more(
-    subject: Subject, small: tuple[int, Measurement], large: tuple[int, Measurement]
-) -> Iterator[Finding]:
-    assert small[1].cost is not None and large[1].cost is not None
-    more = large[1].cost.bytes >= small[1].cost.bytes and large[1].cost.flops > small[1].cost.flops
-    less, longer = subject.estimates[large[0]], subject.estimates[small[0]]
-    if more and less.high_ns * LONGER < longer.low_ns and not DISTURBED & set(small[1].warnings):
-        few = f"{small[1].cost.tokens} in line {small[0]} took {longer.ns:.0f}"
-        yield warning(large[0], f"{large[1].cost.tokens} tokens took {less.ns:.0f} ns, and {few}")
+@dataclass(frozen=True)
+class _Sized:
+    """A measurement in its family; a disturbed one may have been slow for other reasons than its size."""
+
+    number: int
+    cost: Cost
+    time: Estimate
+    disturbed: bool
+
+
+def _faster_with_more(family: Sequence[_Sized]) -> Iterator[Finding]:
+    """Of each measurement that was too fast one finding, against the slowest of those with less work.
+
+    Pairs are not gone through: a record may hold a hundred thousand sizes of one case.
+    """
+    slowest: list[_Sized] = []  # of those with fewer FLOPs the slowest up to so many bytes: both grow along it
+    for _, equals in groupby(sorted(family, key=_flops), key=_flops):
+        alike = list(equals)
+        for large in alike:
+            place = bisect_right(slowest, large.cost.bytes, key=_bytes)
+            small = slowest[place - 1] if place else None
+            if small is not None and large.time.high_ns * LONGER < small.time.low_ns:
+                few = f"{small.cost.tokens} in line {small.number} took {small.time.ns:.0f}"
+                yield warning(large.number, f"{large.cost.tokens} tokens took {large.time.ns:.0f} ns, and {few}")
+        for one in alike:
+            if not one.disturbed:
+                _keep(slowest, one)
+
+
+def _keep(slowest: list[_Sized], one: _Sized) -> None:
+    """Puts a measurement in its place, unless a slower one has no more bytes, and takes out the faster ones behind it."""
+    place = bisect_right(slowest, one.cost.bytes, key=_bytes)
+    if place and slowest[place - 1].time.low_ns >= one.time.low_ns:
+        return
+    end = place
+    while end < len(slowest) and slowest[end].time.low_ns <= one.time.low_ns:
+        end += 1
+    slowest[place:end] = [one]
+
+
+def _flops(one: _Sized) -> int:
+    return one.cost.flops
+
+
+def _bytes(one: _Sized) -> int:
+    return one.cost.bytes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, Literal
 
 from results.record import Ceiling, Measurement, Part, table_in
@@ -12,8 +12,18 @@ from results.run_file import RunFile
 from results.statistics import Estimate, Series, levels
 from workloads.case import Case, UserError
 from workloads.problem import SLOTS, Counts
+from workloads.registry import workload_names
 
-__all__ = ["HOST_CLOCK", "Finding", "Severity", "Subject", "error", "warning", "whole_revolutions"]
+__all__ = [
+    "HOST_CLOCK",
+    "Finding",
+    "Severity",
+    "Subject",
+    "error",
+    "known_workloads",
+    "warning",
+    "whole_revolutions",
+]
 
 Severity = Literal["error", "warning"]
 HOST_CLOCK = "host perf_counter_ns"
@@ -137,6 +147,12 @@ class Subject:
             return clock is not None
         self.skip(f"what is known of the host's clock only: readings of the clock {clock!r}", vital=True)
         return False
+
+
+@cache
+def known_workloads() -> frozenset[str]:
+    """Names of the workloads that are installed here: looking through all packages takes milliseconds, each line asks."""
+    return frozenset(workload_names())
 
 
 def whole_revolutions(line: Measurement | Part) -> bool:

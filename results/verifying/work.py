@@ -9,12 +9,12 @@ from functools import lru_cache
 from typing import Any
 
 from results.record import Measurement, Part
-from results.verifying.subject import Finding, Subject, error
+from results.verifying.subject import Finding, Subject, error, known_workloads
 from workloads.case import WITH_ATTENTION, Case, UserError
 from workloads.formats import precision_of
 from workloads.models import check_share, model, shares
 from workloads.problem import SLOTS, Counts
-from workloads.registry import workload_names, workload_of
+from workloads.registry import workload_of
 
 __all__ = ["case_digests", "costs", "inputs", "skews"]
 
@@ -43,7 +43,7 @@ def case_digests(subject: Subject) -> Iterator[Finding]:
 
 def _known(case: Case, subject: Subject) -> bool:
     """Whether workload and model are known here; noted if not."""
-    if case.workload not in workload_names():
+    if case.workload not in known_workloads():
         subject.skip(f"cases of the workload {case.workload!r}, which is not installed here", vital=True)
         return False
     try:

@@ -24,3 +24,8 @@ def test_ids_are_unique_and_every_entry_has_a_source() -> None:
 def test_a_figure_nobody_states_is_absent() -> None:
     cpu = hardware.find("cpu")
     assert cpu and cpu.tflops == {} and cpu.memory_gbs is None
+
+
+def test_only_the_beginning_of_a_name_is_looked_at() -> None:
+    """Over `a100` a hundred thousand times a pattern like `a100.*40gb` would take hours."""
+    assert hardware.find(" " * hardware.LONGEST_NAME + "NVIDIA H200") is None

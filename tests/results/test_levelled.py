@@ -42,6 +42,9 @@ def test_records_read_apart_compare_as_those_read_here(write_run: WriteRun, tmp_
     here, there, files = both_ways(tmp_path)
     assert there == here
     assert {pair.verdict for pair in here.pairs} >= {"unsure", "same", None}
+    assert [file.last_digest for file in files] == [
+        store.read(tmp_path / f"{name}.jsonl").last_digest for name in NAMES
+    ]
     alone, beside, refused, _ = files[0].measurements
     assert (len(alone.samples_ns), len(beside.samples_ns), refused.reason) == (0, 160, failed().reason)
 

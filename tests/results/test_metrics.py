@@ -102,8 +102,29 @@ def test_a_runtime_that_cannot_name_its_device_borrows_the_name(write_run: Write
     facts = {"torch:cuda": nameless | {"name": "NVIDIA A100-SXM4-80GB"}, "ort:cuda": nameless}
     header = run_header(["torch:cuda", "ort:cuda"], environment={"targets": facts})
     line = measurement(target="ort:cuda")
-    found = m.metrics(write_run(line, header=header), line)
+    run = write_run(line, header=header)
+    found = m.metrics(run, line)
     assert found and found.mfu_ratio == pytest.approx(0.032 / 19.5)
+    assert m.device_name(run, "ort:cuda") == "NVIDIA A100-SXM4-80GB"
+
+
+@pytest.mark.parametrize("told", [{"name": "cuda"}, {"name": None}, {}])
+def test_a_device_that_no_runtime_names_is_called_after_its_machine(write_run: WriteRun, told: dict[str, Any]) -> None:
+    facts = {"ort:cuda": told | {"device_id": "cuda:0", "unit": "device"}}
+    header = run_header(["ort:cuda"], environment={"machine": {"cpu": "AMD EPYC 9B14"}, "targets": facts})
+    run = write_run(header=header)
+    assert m.device_name(run, "ort:cuda") == f"{told.get('name') or 'ort:cuda'} of AMD EPYC 9B14"
+    assert m.datasheet(run, "ort:cuda") is None
+
+
+def test_a_host_without_a_name_has_its_cpus(write_run: WriteRun) -> None:
+    facts = {"ort:cpu": {"device_id": "cpu", "unit": "host"}}
+    run = write_run(header=run_header(["ort:cpu"], environment={"machine": {"cpu": "Test CPU"}, "targets": facts}))
+    assert m.device_name(run, "ort:cpu") == "Test CPU"
+
+
+def test_of_a_target_that_told_nothing_no_device_is_known(write_run: WriteRun) -> None:
+    assert m.device_name(write_run(header=run_header(environment={"targets": {}})), "torch:cpu") is None
 
 
 @pytest.mark.parametrize("name", ["Abacus 3000", "cpu"])

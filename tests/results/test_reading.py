@@ -8,6 +8,7 @@ import json
 import pickle
 import tarfile
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,10 @@ import msgspec
 import pytest
 
 from benchmarks.stored import forged
-from results import opening, record, store, versions
+from results import opening, reading, record, store, versions
 from results.chain import canonical, link
 from results.reading import examine
+from results.record import Power, Ranks, Readings
 from tests.results.conftest import failed, measurement, run_header
 from tests.results.test_parts import part
 from workloads.case import UserError
@@ -115,6 +117,45 @@ def test_beyond_a_limit_a_file_is_refused(
     monkeypatch.setattr(opening, limit, most)
     with pytest.raises(UserError, match=said):
         store.read(path)
+
+
+def test_a_bomb_of_short_lines_is_refused_by_what_it_unpacks_to(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dull = {"samples_ns": [1] * 48_000, "slots": list(range(16)) * 3_000}
+    path.write_bytes(forged(lines_of_a_run(*[msgspec.to_builtins(measurement()) | dull] * 4)))
+    monkeypatch.setattr(opening, "LONGEST_LINE", 500_000)
+    assert store.read(path).lines == 8
+    path.write_bytes(gzip.compress(path.read_bytes()))
+    with pytest.raises(UserError, match=r"run.jsonl unpacks to more than 100 times its size"):
+        store.read(path)
+
+
+READINGS = Readings(at_ns=[0, 1], power_w=[1.0, 1.0])
+POWER = {"power": msgspec.to_builtins(Power(source="x", scope="x", idle=READINGS, loaded=READINGS))}
+RANKS = Ranks(
+    count=1, backend="x", hosts=1, shared_cpu=False, threads=[1], rows=[1], assignments=[1], samples_ns=[[1] * 48]
+)
+
+
+@pytest.mark.parametrize(
+    ("changes", "numbers"),
+    [
+        ({}, 48),
+        ({"slots": [*range(15), 99] * 3}, 2 * 48),
+        (POWER, 48 + 5 * 4),
+        ({"ranks": msgspec.to_builtins(RANKS)}, 2 * 48),
+    ],
+)
+@pytest.mark.parametrize("read", [store.read, examine], ids=["read", "examine"])
+def test_a_file_holds_no_more_samples_than_any_run(
+    path: Path, monkeypatch: pytest.MonkeyPatch, read: Callable[[Path], Any], changes: dict[str, Any], numbers: int
+) -> None:
+    """The first measurement has 48 samples and as many slots; a second one shares these, unless it has others."""
+    path.write_bytes(forged(lines_of_a_run(msgspec.to_builtins(measurement()) | changes)))
+    monkeypatch.setattr(reading, "MOST_SAMPLES", 2 * 48 + numbers)
+    read(path)
+    monkeypatch.setattr(reading, "MOST_SAMPLES", 2 * 48 + numbers - 1)
+    with pytest.raises(UserError, match="holds more than"):
+        read(path)
 
 
 def nested(levels: int) -> Any:

@@ -5,7 +5,7 @@ import pytest
 
 import results
 from results.tidy import tidy_rows
-from tests.results.conftest import WriteRun, ceilings, failed, measurement
+from tests.results.conftest import WriteRun, ceilings, failed, measurement, run_header
 from workloads.case import UserError
 
 
@@ -53,3 +53,11 @@ def test_load_names_a_file_from_elsewhere(tmp_path: Path) -> None:
     (tmp_path / "x.jsonl").write_text("hello\n")
     with pytest.raises(UserError, match="not a moemark run file"):
         results.load(tmp_path / "x.jsonl")
+
+
+def test_the_device_of_a_row_has_one_name_on_every_target(write_run: WriteRun) -> None:
+    here = {"device_id": "cuda:0", "unit": "device"}
+    facts = {"torch:cuda": here | {"name": "NVIDIA H200"}, "ort:cuda": here | {"name": "cuda"}}
+    lines = [measurement(target=target) for target in facts]
+    rows = tidy_rows(write_run(*lines, header=run_header(list(facts), environment={"targets": facts})))
+    assert [row["device"] for row in rows] == ["NVIDIA H200", "NVIDIA H200"]

@@ -1,20 +1,27 @@
+import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
+from harness.job import recorded_options
+from harness.plan import Options
 from results import read
+from results.record import Ranks
 from results.report import html, page, plots, roofline, spread, write_report
 from results.report.answer import Answer, answer, claims
-from results.report.facts import citation, command
-from results.report.shown import Shown, fastest_of_each, shown
+from results.report.facts import citation, command, unheld
+from results.report.shown import Shown, fastest_of_each, shown, thinned
 from results.report.sides import contest
+from results.report.text import LONGEST
 from results.store import RunFile
-from tests.results.conftest import WriteRun, ceilings, failed, measurement, run_header, several
+from tests.results.conftest import OLMOE, WriteRun, ceilings, failed, measurement, run_header, several
 from tests.results.report.hostile import SKEW
 from workloads.case import UserError
+from workloads.suite import load_suite
 
 FLASH = "moe-layer/deepseek-v4-flash/ep32/t{}/fp32/zipf1.0/latency"
 
@@ -69,7 +76,8 @@ def test_the_headline_is_the_claimed_models_layer_at_most_tokens(write_run: Writ
 
 def test_the_machine_is_its_accelerators_else_its_cpu(write_run: WriteRun) -> None:
     assert answer_of(write_run(measurement())).machine == "Test CPU, 2 cores"
-    facts = {"torch:cuda": {"name": "NVIDIA H200"}, "ort:cuda": {"name": "cuda"}}
+    here = {"device_id": "cuda:0"}
+    facts = {"torch:cuda": here | {"name": "NVIDIA H200"}, "ort:cuda": here | {"name": "cuda"}}
     header = run_header(list(facts), environment={"machine": {"cpu": "Test CPU"}, "targets": facts})
     assert answer_of(write_run(failed(), header=header, name="gpu")).machine == "NVIDIA H200"
 
@@ -115,17 +123,57 @@ def test_runs_of_different_work_say_so(write_run: WriteRun) -> None:
 
 
 def test_the_command_repeats_the_run(write_run: WriteRun) -> None:
-    options: dict[str, str | int | float | bool | list[str] | None] = {
-        "precision": 0.02,
-        "budget_s": 5.0,
-        "implementations": ["sorted"],
-        "shared_host": True,
-    }
-    run = write_run(measurement(), header=run_header(selection=["moe-layer/*/t1/*"], options=options))
-    assert command(run) == (
-        "moemark run 'moe-layer/*/t1/*' --target torch:cpu --target ort:cpu --implementation sorted"
-        " --precision 2% --budget 5s --shared-host"
+    times = {"budget_s": 5.0, "sustain_s": 90.5, "timeout_s": 1e6, "prepare_timeout_s": 60.0}
+    options = Options(precision=0.02, **times, implementations=("sorted",), shared_host=True, nproc=8)
+    header = run_header(selection=["moe-layer/*/t1/*"], options=recorded_options(options))
+    assert command(write_run(measurement(), header=header)) == (
+        "moemark run 'moe-layer/*/t1/*' --target torch:cpu --target ort:cpu --implementation sorted --precision 2%"
+        " --budget 5s --sustain 90.5s --timeout 1000000s --prepare-timeout 60s --nproc 8 --shared-host"
     )
+
+
+def test_the_command_repeats_several_processes(write_run: WriteRun) -> None:
+    options = recorded_options(Options(processes=5))
+    assert command(write_run(measurement(), header=run_header(options=options))).endswith(" --processes 5")
+
+
+RANKS = Ranks(count=1, backend="gloo", hosts=2, shared_cpu=False, threads=[1], rows=[1], assignments=[1])
+APART = {"targets": {"torch:cpu": {"own_interpreter": True}}}
+
+
+@pytest.mark.parametrize(
+    ("line", "changes", "said"),
+    [
+        ({}, {"selection": ["mine"]}, "mine is no suite of moemark's: write the path of its file."),
+        (
+            {},
+            {"selection": ["quick"]},
+            "quick is another one here: take moemark 0.1.0, or the path of its file if it was one.",
+        ),
+        ({}, {"environment": APART}, "torch:cpu ran under an interpreter of its own: write torch:cpu@INTERPRETER."),
+        ({"ranks": RANKS}, {}, "The ranks were on 2 hosts: let torchrun start it there."),
+    ],
+)
+def test_what_a_record_does_not_hold_of_its_command_is_said(
+    write_run: WriteRun, line: dict[str, Any], changes: dict[str, Any], said: str
+) -> None:
+    run = write_run(measurement(**line), header=run_header(**({"selection": [OLMOE]} | changes)))
+    always, *others = unheld(run)
+    assert always.startswith("A record holds no paths") and others == [said]
+    assert f"{always} {said}" in Page(html([run])).text
+
+
+def test_a_suite_of_ours_is_known_by_its_name(write_run: WriteRun) -> None:
+    header = run_header(selection=["quick"], selection_digest=load_suite("quick").digest)
+    assert len(unheld(write_run(measurement(), header=header))) == 1
+
+
+def test_command_and_citation_are_there_in_full(write_run: WriteRun) -> None:
+    words = [FLASH.format(tokens) for tokens in range(1, 101)]
+    run = write_run(measurement(), header=run_header(selection=words))
+    text = Page(html([run])).text
+    assert len(command(run)) > LONGEST
+    assert command(run) in text and citation(run) in text
 
 
 def test_digests_and_environment_are_in_the_page(write_run: WriteRun) -> None:
@@ -185,6 +233,29 @@ def test_of_many_measurements_whole_cases_are_shown_and_the_page_says_so(write_r
     assert sum(tag == "tr" and "data-row" in attributes for tag, attributes in found.tags) == 20
 
 
+def test_of_a_case_that_stands_there_many_times_some_lines_are_shown(write_run: WriteRun) -> None:
+    text = Page(html([write_run(*[measurement()] * 80)], most=20)).text
+    assert "20 of 80 measurements, one case in 4, and of its lines one in 4" in text
+
+
+@pytest.mark.parametrize(("cases", "each"), [(1, 1000), (2, 500), (10, 100), (1000, 1)])
+def test_whatever_cases_lines_have_less_than_twice_as_many_are_taken_as_asked(cases: int, each: int) -> None:
+    lines = [f"case {number}" for number in range(cases) for _ in range(each)]
+    found = thinned(lines, 30)
+    assert 0 < len([case for case in lines if case in found.cases][:: found.each]) < 60
+
+
+def test_every_run_is_drawn_and_the_page_says_of_how_much(write_run: WriteRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("results.report.MOST_DRAWN", 10)
+    lines = [measurement(case=FLASH.format(tokens)) for tokens in range(1, 11)]
+    text = html([write_run(*lines), write_run(*lines, name="new")])
+    assert "Of 20 times 10 are drawn, one case in 2; the tables hold them all." in text
+    drawn = re.search(r'id="drawn">(.*?)</script>', text)
+    assert drawn
+    traces = {trace["name"].split(" · ")[0]: len(trace["x"]) for trace in json.loads(drawn[1])["latency"]["data"]}
+    assert traces == {"base": 5, "new": 5}
+
+
 def test_every_table_has_a_caption_and_headers_with_a_scope(write_run: WriteRun) -> None:
     run = write_run(*ceilings(), measurement(), measurement(target="ort:cpu"), failed(case=FLASH.format(1)))
     tags = Page(html([run, write_run(measurement(), name="new")])).tags
@@ -242,10 +313,13 @@ def luminance(colour: str) -> float:
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
 
-def test_the_citation_names_version_machine_and_digest(write_run: WriteRun) -> None:
-    run = write_run(measurement())
-    text = citation(run)
-    assert "moemark 0.1.0 (schema 2, method 1)" in text and "Test CPU, 2 cores" in text and run.digests[-1] in text
+def test_the_citation_names_version_machine_and_the_digest_of_the_last_line(
+    write_run: WriteRun, tmp_path: Path
+) -> None:
+    text = citation(write_run(measurement()))
+    last = json.loads((tmp_path / "base.jsonl").read_text().splitlines()[-1])
+    assert "moemark 0.1.0 (schema 2, method 1)" in text and "Test CPU, 2 cores" in text
+    assert last["kind"] == "end" and text.endswith(f"last line SHA-256 {last['line_sha256']}.")
 
 
 def test_a_report_is_written_and_a_bad_path_named(write_run: WriteRun, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from results.report.shown import shown
 from results.report.site import MANIFEST, write_site
 from results.report.trust import Judge, Trust, judged
 from results.store import RunFile
-from tests.results.conftest import WriteRun, failed, measurement, run_header
+from tests.results.conftest import OLMOE, WriteRun, failed, measurement, run_header
 from tests.results.report.test_report import Page
 from workloads.case import UserError
 
@@ -102,6 +102,17 @@ def test_hosts_with_other_numbers_of_cores_are_other_devices(write_run: WriteRun
         "Test CPU, 2 cores",
         "Test CPU, 64 cores",
     }
+
+
+def nameless(cpu: str) -> Any:
+    facts = {"ort:cuda": {"name": "cuda", "unit": "device", "device_id": "cuda:0"}}
+    return run_header(["ort:cuda"], environment={"machine": {"cpu": cpu}, "targets": facts})
+
+
+def test_devices_that_no_runtime_names_are_not_one_device(write_run: WriteRun) -> None:
+    slow = write_run(measurement(target="ort:cuda"), header=nameless("A CPU"), name="slow")
+    fast = write_run(measurement(500_000, target="ort:cuda"), header=nameless("B CPU"), name="fast")
+    assert places(slow, fast) == [(1, "cuda of B CPU", "sorted"), (2, "cuda of A CPU", "sorted")]
 
 
 def test_watts_and_dollars_are_those_of_record_and_datasheet_or_absent(write_run: WriteRun) -> None:
@@ -214,6 +225,23 @@ def test_a_case_page_ranks_and_keeps_the_unverified_apart(site: Path) -> None:
     assert text.index("NVIDIA H200") < text.index("Test CPU, 2 cores") < text.index("Records that are not verified")
     assert "liar" not in text[: text.index("Not ranked")] and "liar" in text
     assert "2.5 .. 7 $ an hour, on-demand, 2026-05" in text
+
+
+def test_tables_of_a_site_have_an_end_and_say_so(
+    write_run: WriteRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three records on three devices of one case that they share, and of one each."""
+    monkeypatch.setattr("results.report.site.MOST_ROWS", 2)
+    for number in range(3):
+        cases = [OLMOE.replace("t16", f"t{tokens}") for tokens in (16, 1 + number)]
+        lines = [measurement(10**6 + number, target="torch:cuda", case=case) for case in cases]
+        write_run(*lines, header=gpu(f"Device {number}"), name=f"run{number}")
+        (tmp_path / f"notes{number}.jsonl").write_text("no record")
+    site = write_site(tmp_path, tmp_path / "site", judge=trusted).parent
+    index, case = (Page(path.read_text()).text for path in (site / "index.html", *(site / "cases").glob("*-t16-*")))
+    assert "The first 2 of 4 rows" in index and index.count("The first 2 of 3 rows") == 2
+    assert "notes1.jsonl" in index and "notes2.jsonl" not in index and "1 more" in index
+    assert "The first 2 of 3 rows" in case and "Device 1" in case and "Device 2" not in case
 
 
 def test_pages_of_a_site_share_one_script_and_load_nothing_else(site: Path) -> None:
