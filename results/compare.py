@@ -34,6 +34,7 @@ from results.statistics import (
     verdict,
 )
 from results.store import RunFile
+from results.student import t_quantile
 from workloads.case import UserError, parsed
 
 __all__ = [
@@ -143,7 +144,7 @@ def compare(base: RunFile, new: RunFile, margins: Margins | None = None, across_
     ratios = [pair.ratio for pair in pairs if pair.ratio]
     if not ratios:
         raise nothing_comparable(base, new, pairs)
-    mean = judge.mean or geometric_mean(ratios)
+    mean = judge.mean or _mean(ratios, any(pair.reason == NO_CANARY for pair in judge.pairs))
     return Comparison(base.stem, new.stem, pairs, mean, _mean_verdict(pairs, mean, margins))
 
 
@@ -317,6 +318,15 @@ def targets_side_by_side(run_file: RunFile) -> list[SideBySide]:
     for line in run_file.measurements:
         cases.setdefault(line.case, []).append(line)
     return [_side_by_side(case, lines, run_file.run.targets) for case, lines in cases.items()]
+
+
+def _mean(ratios: Sequence[Ratio], drifting: bool) -> Ratio:
+    """Geometric mean; `drifting`: of runs that differ by what the machine became, which does not average out over cases."""
+    mean = geometric_mean(ratios)
+    if not drifting:
+        return mean
+    half = math.hypot(math.log(mean.high / mean.value), t_quantile(0.975, math.inf) * KNOWN_SPREAD)
+    return Ratio(mean.value, mean.value * math.exp(-half), mean.value * math.exp(half))
 
 
 def _mean_verdict(pairs: tuple[Pair, ...], mean: Ratio, margins: Margins) -> Verdict:

@@ -60,6 +60,18 @@ def test_without_a_common_canary_the_interval_holds_what_runs_differ_by(
     assert pair.ratio and pair.ratio.high / pair.ratio.low > 1.09
 
 
+def test_what_a_machine_became_between_runs_does_not_average_out_over_cases(write_run: WriteRun) -> None:
+    cases = [OTHER.replace("/t1/", f"/t{tokens}/") for tokens in range(1, 31)]
+    base, new = (
+        write_run(*(several(call_ns, seed=n, case=case, canary=name) for n, case in enumerate(cases)), name=name)
+        for name, call_ns in (("base", 1_000_000), ("new", 1_025_000))
+    )
+    found = compare(base, new)
+    assert NO_CANARY in {pair.reason for pair in found.pairs}
+    assert found.mean_verdict == "unsure"
+    assert found.mean.low < 1 < 1.07 < found.mean.high
+
+
 def test_a_machine_that_became_another_leaves_no_verdict(write_run: WriteRun) -> None:
     runs = write_run(several()), write_run(several(1_050_000, 1.4), name="new")
     pair = only(compare(*runs))
