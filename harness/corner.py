@@ -11,6 +11,7 @@ from typing import Any
 from harness.channel import CodeFolder, Died, Overdue, WorkerProcess
 from harness.crew import HELLO_S
 from harness.locks import device_keys
+from harness.noise import Watch
 from harness.surroundings import side_by_side
 from harness.targets import TargetName
 from workloads.case import UserError
@@ -96,6 +97,10 @@ class Corner:
             for side, hello in zip(self._sides, self.hello, strict=True)
             for key in device_keys(side.target.recorded, hello["describe"], os.environ)
         ]
+
+    def watch(self) -> Watch:
+        """What the machine does from now on beside both sides."""
+        return Watch([worker.pid for worker in self._workers])
 
     def both(self, *requests: dict[str, Any], timeout_s: float) -> None:
         """Asks both sides at once. Raises Failed."""

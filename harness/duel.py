@@ -24,6 +24,7 @@ from harness.channel import CodeFolder
 from harness.corner import Corner, Failed, Side
 from harness.interrupts import Interrupts
 from harness.locks import hold_devices
+from harness.noise import contended
 from harness.plan import NO_IMPLEMENTATION
 from harness.surroundings import refuse_disturbers
 from results.compare import Margins
@@ -86,6 +87,8 @@ class Contest:
     """Whether it failed because B is broken, and A is not."""
     left_out: bool = False
     """Whether it failed because neither side can do it, or one has no implementation of the name that was asked of it."""
+    contended: int = 0
+    """Process pairs during whose turns other work used the machine."""
     decision: CaseDecision | None = None
 
     @property
@@ -270,10 +273,14 @@ class _Ring:
         found = {one.case: one for one in confirmed(first, second, margins)}
         for contest, more in zip(again, fresh, strict=True):
             contest.pairs += more.pairs
+            contest.contended += more.contended
         for contest in fresh:
             if contest.failure is not None:
                 found[contest.case.id] = _after_failure(contest, found[contest.case.id])
-        return [found.get(contest.case.id) or _decided(contest) for contest in contests]
+        return [
+            replace(found.get(contest.case.id) or _decided(contest), contended=contest.contended)
+            for contest in contests
+        ]
 
     def _round(self, contests: list[Contest]) -> None:
         waiting = self._random.sample(contests, len(contests))
@@ -298,12 +305,14 @@ class _Ring:
         corner.both(*opened, timeout_s=options.prepare_timeout_s)
         plan = _TurnPlan.of(list(corner.in_turn({"op": "warm"}).values()))
         turns: list[Turn] = []
+        watch = corner.watch()
         spent, limit, position = 0, options.budget_s / options.rounds * 1e9, 0
         while len(turns) < LEAST_TURNS or spent < limit:
             turn = self._turn(corner, plan, position)
             turns.append(turn)
             position = (position + plan.samples) % SLOTS
             spent += sum(turn.a_ns) + sum(turn.b_ns)
+        contest.contended += contended(watch.stop(), os.cpu_count() or 1)
         self.sampling_ns += spent
         corner.both({"op": "close"}, {"op": "close"}, timeout_s=options.prepare_timeout_s)
         return turns

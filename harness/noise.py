@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import resource
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,12 +40,14 @@ class _Reading:
 class Watch:
     """Reads the counters when made and again at `stop`; the difference is one turn's noise."""
 
-    def __init__(self) -> None:
-        self._begin = _read()
+    def __init__(self, workers: Sequence[int] = ()) -> None:
+        """`workers`: ids of other processes whose CPU time is our own too."""
+        self._workers = tuple(workers)
+        self._begin = _read(self._workers)
 
     def stop(self) -> Noise:
         """Counts since this watch was made, for this process and for the machine."""
-        begin, end = self._begin, _read()
+        begin, end = self._begin, _read(self._workers)
         own = end.own_ns - begin.own_ns
         return Noise(
             wall_ns=end.wall_ns - begin.wall_ns,
@@ -75,7 +78,7 @@ def contended(noise: Noise, cores: int) -> bool:
     return noise.wall_ns > 100_000_000 and (foreign or steal or delay)
 
 
-def _read() -> _Reading:
+def _read(workers: Sequence[int]) -> _Reading:
     machine = psutil.cpu_times()
     own = resource.getrusage(resource.RUSAGE_SELF)
     idle = machine.idle + getattr(machine, "iowait", 0.0)
@@ -85,13 +88,22 @@ def _read() -> _Reading:
     busy = sum(machine) - idle - guest - (steal or 0.0)
     return _Reading(
         wall_ns=time.perf_counter_ns(),
-        own_ns=round((own.ru_utime + own.ru_stime) * 1e9),
+        own_ns=round((own.ru_utime + own.ru_stime + sum(map(_cpu_s, workers))) * 1e9),
         busy_ns=round(busy * 1e9),
         steal_ns=None if steal is None else round(steal * 1e9),
         delay_ns=_run_queue_delay(),
         switches=own.ru_nivcsw,
         faults=own.ru_minflt,
     )
+
+
+def _cpu_s(process: int) -> float:
+    """CPU seconds of a process so far; 0 of one that is gone, whose work is then taken as others'."""
+    try:
+        times = psutil.Process(process).cpu_times()
+    except psutil.NoSuchProcess:
+        return 0.0
+    return float(times.user + times.system)
 
 
 def _run_queue_delay() -> int | None:

@@ -46,6 +46,8 @@ class CaseDecision:
     p: float | None = None
     """One-sided p of the verdict slower or faster, the looks accounted for."""
     reason: str | None = None
+    contended: int = 0
+    """Process pairs during whose turns other work used the machine: it falls on both sides, and widens the interval."""
 
 
 class Evidence(Protocol):

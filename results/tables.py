@@ -335,7 +335,10 @@ def _sparsity_row(one: Sparsity, notes: _Notes) -> tuple[str, ...]:
 
 def _duel_row(one: CaseDecision, notes: _Notes) -> tuple[str, ...]:
     names = " / ".join(dict.fromkeys(one.implementations))
-    word = f"{one.verdict} {notes.mark(one.reason)}" if one.reason else one.verdict
+    beside = (
+        f"contended: other work used the machine during {one.contended} of its process pairs" if one.contended else None
+    )
+    word = " ".join([one.verdict, *(notes.mark(text) for text in (one.reason, beside) if text)])
     if one.ratio is None:
         return (names, "", "", "", "", word)
     low_high = f"{change(one.ratio.low)} .. {change(one.ratio.high)}"

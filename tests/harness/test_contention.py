@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 from planted import MS, Planted
 
 from harness import measuring
 from harness.measuring import _Reporter, _turns
+from harness.noise import Watch
 from harness.power import attendant_of
 from harness.sampling import Form, Goal, Sampler, Timer
 from results.record import Turn
@@ -46,3 +50,32 @@ def test_a_minute_of_sustained_work_is_not_repeated(neighbours: None) -> None:
 def test_a_quiet_turn_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measuring, "_contended", lambda noise: False)
     assert len(turns(MS, 1000)[0]) == 1
+
+
+BURN = """
+import time
+print(flush=True)
+end = time.process_time() + 0.3
+while time.process_time() < end:
+    pass
+print(flush=True)
+input()
+"""
+
+
+def test_what_a_worker_computes_is_not_foreign() -> None:
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", BURN], **pipes) as worker:  # type: ignore[call-overload]
+        worker.stdout.readline()
+        watches = Watch(), Watch([worker.pid])
+        worker.stdout.readline()
+        alone, together = (watch.stop() for watch in watches)
+        worker.communicate(b"\n")
+    assert together.own_cpu_ns - alone.own_cpu_ns > 0.2e9
+    assert alone.foreign_cpu_ns - together.foreign_cpu_ns > 0.1e9  # counted in ticks of 10 ms, over the whole machine
+
+
+def test_a_worker_that_has_gone_counts_for_nothing() -> None:
+    worker = subprocess.Popen([sys.executable, "-c", ""])
+    worker.wait()
+    assert Watch([worker.pid]).stop().own_cpu_ns is not None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
@@ -12,6 +12,7 @@ from benchmarks.campaign.replay import replayed
 from results.compare import Margins
 from results.duels import CaseDecision, confirmed, decide, leaning, look_plan
 from results.pairs import Centre
+from results.tables import duel_table
 
 NINE = tuple(f"case-{number}" for number in range(9))
 SPREAD = 0.012
@@ -148,3 +149,12 @@ def test_a_change_of_all_cases_is_seen_in_either_direction() -> None:
         found = replayed(recorded, effect, 20, Margins())
         assert found.verdicts[word] >= 0.95 * found.decisions
         assert found.wrong == 0
+
+
+def test_a_table_says_which_decisions_were_contended() -> None:
+    calm = CaseDecision(
+        "moe-layer/olmoe-1b-7b/ep1/t1/fp32/balanced/latency", ("sorted", "sorted"), "unsure", None, 5, 100
+    )
+    table = duel_table([calm, replace(calm, contended=3)])
+    assert [section.rows[0][-1] for section in table.sections] == ["unsure", "unsure [1]"]
+    assert table.notes == ("contended: other work used the machine during 3 of its process pairs",)
