@@ -23,7 +23,7 @@ WORDS: dict[How, str] = {
     "one of them": "one of {} cases changed",
     "alone": "each of {} cases alone",
 }
-REPLAYED_EFFECTS = (0.0, 0.01, 0.03, 0.1)
+REPLAYED_EFFECTS = (0.0, 0.01, 0.03, 0.05, 0.1)
 FLOORS = {(0.03, 0.01): 0.95, (0.01, 0.0): 0.75}
 """(effect, threshold) → the share that shall be seen."""
 
