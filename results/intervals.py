@@ -28,8 +28,7 @@ time sampled, and what differs between processes. `python -m benchmarks.coverage
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     import numpy as np
@@ -48,8 +47,7 @@ STEPS = 8
 _HALF_NORMAL_MEDIAN = 0.6744897501960817
 
 
-@dataclass(frozen=True, slots=True)
-class Error:
+class Error(NamedTuple):
     """Relative standard error with its degrees of freedom, and what the estimate may be off on top."""
 
     size: float
