@@ -273,6 +273,8 @@ def ratios_of(pairs: Sequence[tuple[Level, Level]]) -> list[Ratio]:
     """
     import numpy as np
 
+    if not pairs:
+        return []
     centres = [new.log - base.log if base.slots == new.slots else math.log(new.ns / base.ns) for base, new in pairs]
     known = np.array([(*base.error, *new.error) for base, new in pairs])  # size, degrees and bias of each side
     sizes, degrees = known[:, 0::3], known[:, 1::3]
