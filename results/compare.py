@@ -13,6 +13,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -182,9 +183,9 @@ class _Judge:
     def __init__(self, matches: Sequence[Match], margins: Margins, spreads: Mapping[str, float]) -> None:
         self._matches = matches
         self._margins = margins
-        self._levels = _levels_of(matches)
-        alone = [match for match in matches if _of_one_process(match)]
-        self._alone = dict(zip(map(id, alone), ratios_of(list(map(self._times, alone))), strict=True))
+        self._times = _times_of(matches)
+        alone = {id(match): self._times[id(match)] for match in matches if _of_one_process(match)}
+        self._alone = dict(zip(alone, ratios_of(list(alone.values())), strict=True))
         self._beside = _beside(matches, spreads)
         self.pairs = tuple(map(self._pair, matches))
 
@@ -200,7 +201,7 @@ class _Judge:
         if match.reason or match.base is None or match.new is None:
             statuses = tuple(side[0].status if side else None for side in (match.base, match.new))
             return Pair(*match.key, reason=match.reason, statuses=statuses)  # type: ignore[arg-type]
-        lines, times = (match.base[0], match.new[0]), self._times(match)
+        lines, times = (match.base[0], match.new[0]), self._times[id(match)]
         estimates = times[0].estimate, times[1].estimate
         warnings = _warnings(tuple(match.base[0].warnings), tuple(match.new[0].warnings))
         if match.base[1] == match.new[1]:
@@ -221,10 +222,6 @@ class _Judge:
             return decided
         return replace(decided, verdict="unsure", p=None, reason=MOVED.format(percent(moved)))
 
-    def _times(self, match: Match) -> tuple[Level, Level]:
-        assert match.base is not None and match.new is not None, "refused matches have no times"
-        return self._levels[id(match.base[0])], self._levels[id(match.new[0])]
-
     def _decided(self, pair: Pair, found: Joined) -> Pair:
         compared, margins = found.interval(), self._margins
         word = verdict(compared, margins.threshold, margins.same)
@@ -244,10 +241,15 @@ def _has_moved(pair: Pair) -> bool:
     return pair.canary_ratio is not None and not 1 / MOST_MOVED <= pair.canary_ratio <= MOST_MOVED
 
 
-def _levels_of(matches: Sequence[Match]) -> dict[int, Level]:
-    """Levels by the identity of a measurement, each computed once."""
-    lines = {id(side[0]): side[0] for match in matches if not match.reason for side in (match.base, match.new) if side}
-    return dict(zip(lines, levels_of(list(lines.values())), strict=True))
+def _times_of(matches: Sequence[Match]) -> dict[int, tuple[Level, Level]]:
+    """Levels of base and new by the identity of a match that can be compared."""
+    sides = {
+        id(match): (match.base[0], match.new[0])
+        for match in matches
+        if not match.reason and match.base is not None and match.new is not None
+    }
+    found = iter(levels_of(list(chain.from_iterable(sides.values()))))
+    return dict(zip(sides, zip(found, found, strict=True), strict=True))
 
 
 def _beside(matches: Sequence[Match], spreads: Mapping[str, float]) -> dict[int, two_runs.Difference]:

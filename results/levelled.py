@@ -59,12 +59,16 @@ _DECODER = msgspec.msgpack.Decoder(_Sent)
 
 
 def levels_of(lines: Sequence[Any]) -> list[Level]:
-    """The level of each measurement: the one that it brought, or that of its samples. Raises ValueError without either."""
-    brought = [getattr(line, "level", msgspec.UNSET) for line in lines]
-    found = iter(
-        levels([Series.of(line) for line, level in zip(lines, brought, strict=True) if level is msgspec.UNSET])
-    )
-    return [next(found) if level is msgspec.UNSET else level for level in brought]
+    """The level of each measurement: the one that it brought, or that of its samples, computed once wherever it stands twice.
+
+    Raises ValueError without either.
+    """
+    brought: list[Any] = [getattr(line, "level", msgspec.UNSET) for line in lines]
+    others = {id(line): line for line, level in zip(lines, brought, strict=True) if level is msgspec.UNSET}
+    if not others:
+        return brought
+    found: dict[int, Any] = dict(zip(others, levels(list(map(Series.of, others.values()))), strict=True))
+    return [found.get(id(line), level) for line, level in zip(lines, brought, strict=True)]
 
 
 def read_several_times(paths: Sequence[Path]) -> list[RunFile]:

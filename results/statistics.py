@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import repeat
+from itertools import chain, repeat
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from results.intervals import Error, errors
@@ -276,7 +276,8 @@ def ratios_of(pairs: Sequence[tuple[Level, Level]]) -> list[Ratio]:
     if not pairs:
         return []
     centres = [new.log - base.log if base.slots == new.slots else math.log(new.ns / base.ns) for base, new in pairs]
-    known = np.array([(*base.error, *new.error) for base, new in pairs])  # size, degrees and bias of each side
+    each = chain.from_iterable(base.error + new.error for base, new in pairs)
+    known = np.fromiter(each, np.float64).reshape(-1, 6)  # size, degrees and bias of both sides
     sizes, degrees = known[:, 0::3], known[:, 1::3]
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         below = np.sum(sizes**4 / degrees, axis=1)
