@@ -13,6 +13,7 @@ import typer
 from harness import questions
 from harness.arguments import AsJson, Runs
 from harness.arguments import warned as _warned
+from harness.leaving import keep, leave
 from results.exporting import FORMATS
 
 __all__ = ["app", "main"]
@@ -39,7 +40,7 @@ class Kind(StrEnum):
 
 def main() -> None:
     """The command `moemark`. Exits with the codes of the design: a user's mistake is one line on stderr and 2."""
-    sys.exit(_exit_code())
+    leave(_exit_code())
 
 
 def _exit_code() -> int:
@@ -288,10 +289,14 @@ def compare(
         first, *others = map(_warned, files)
         found = [compare_runs(first, other, margins, across_formats) for other in others]
         shown = [(one, chosen_pairs(one, where or [], sort)) for one in found]
+        count = sum(len(file.measurements) for file in files)
         if as_json or as_csv:
             rows = [row for one, pairs in shown for row in comparison_rows(one, pairs)]
+            keep(count, files, found, rows)
             return printing.print_csv(rows, list(rows[0])) if as_csv else printing.print_json("comparisons", rows)
-        printing.show(*(comparison_table(one, pairs) for one, pairs in shown))
+        tables = [comparison_table(one, pairs) for one, pairs in shown]
+        keep(count, files, found, tables)
+        printing.show(*tables)
 
 
 class Undecided(StrEnum):

@@ -54,9 +54,8 @@ def decision_rows(found: Fight) -> list[dict[str, Any]]:
 
 def _decision_row(one: Any) -> dict[str, Any]:
     row = asdict(one)
-    ratio = row.pop("ratio") or {}
-    names = {"value": "ratio", "low": "low_ratio", "high": "high_ratio"}
-    return row | {name: ratio.get(key) for key, name in names.items()}
+    value, low, high = row.pop("ratio") or (None, None, None)
+    return row | {"ratio": value, "low_ratio": low, "high_ratio": high}
 
 
 def _options(ask: DuelAsk) -> DuelOptions:

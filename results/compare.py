@@ -11,8 +11,13 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import chain
 from typing import Any
+
+import msgspec
+from msgspec.structs import replace
 
 from results import two_runs
 from results.collector import no_cycles
@@ -63,6 +68,7 @@ MOVED = "the canary took {} of its time in the base: the machine is not what it 
 CONTENDED = "contended, and no common canary that saw it too"
 FALLEN = "does not survive the correction for {} cases"
 _SAME_LINES = "the same measurement in both files"
+_OK = ("ok", "ok")
 MOST_MOVED = 1.25
 """Canary over canary beyond which no verdict is reached: how a case follows its canary was learnt near to where it stands."""
 KNOWN_SPREAD = 0.024
@@ -89,8 +95,7 @@ class Margins:
             object.__setattr__(self, name, value)
 
 
-@dataclass(frozen=True, slots=True)
-class Pair:
+class Pair(msgspec.Struct, frozen=True, gc=False):
     """One case × target × implementation in both runs. Without a ratio it is not comparable, and `reason` says why."""
 
     case: str
@@ -179,10 +184,11 @@ class _Judge:
     def __init__(self, matches: Sequence[Match], margins: Margins, spreads: Mapping[str, float]) -> None:
         self._matches = matches
         self._margins = margins
-        self._levels = _levels_of(matches)
-        self._alone = self._ratios([match for match in matches if _of_one_process(match)])
+        self._times = _times_of(matches)
+        alone = {id(match): self._times[id(match)] for match in matches if _of_one_process(match)}
+        self._alone = dict(zip(alone, ratios_of(list(alone.values())), strict=True))
         self._beside = _beside(matches, spreads)
-        self.pairs = tuple(self._pair(match) for match in matches)
+        self.pairs = tuple(map(self._pair, matches))
 
     @property
     def mean(self) -> Ratio | None:
@@ -196,27 +202,19 @@ class _Judge:
         if match.reason or match.base is None or match.new is None:
             statuses = tuple(side[0].status if side else None for side in (match.base, match.new))
             return Pair(*match.key, reason=match.reason, statuses=statuses)  # type: ignore[arg-type]
-        lines, times = (match.base[0], match.new[0]), self._times(match)
+        lines, times = (match.base[0], match.new[0]), self._times[id(match)]
         estimates = times[0].estimate, times[1].estimate
-        known: Any = {"warnings": _warnings(*lines), "statuses": ("ok", "ok")}
+        warnings = _warnings(tuple(match.base[0].warnings), tuple(match.new[0].warnings))
         if match.base[1] == match.new[1]:
-            return Pair(*match.key, *estimates, Ratio(1.0, 1.0, 1.0), "same", _SAME_LINES, **known)
+            return Pair(*match.key, *estimates, Ratio(1.0, 1.0, 1.0), "same", _SAME_LINES, warnings, statuses=_OK)
         if id(match) in self._alone:
-            return Pair(*match.key, *estimates, self._alone[id(match)], "unsure", ONE_PROCESS, **known)
-        pair = Pair(*match.key, *estimates, **known)
+            return Pair(*match.key, *estimates, self._alone[id(match)], "unsure", ONE_PROCESS, warnings, statuses=_OK)
+        pair = Pair(*match.key, *estimates, warnings=warnings, statuses=_OK)
         if id(match) in self._beside:
             return self._beyond(pair, self._beside[id(match)])
         if any("contended" in line.warnings for line in lines):
             return replace(pair, reason=CONTENDED)
         return self._decided(replace(pair, reason=NO_CANARY), _spread(*times))
-
-    def _ratios(self, matches: Sequence[Match]) -> dict[int, Ratio]:
-        """By the identity of a match, of all of them at once."""
-        return (
-            dict(zip(map(id, matches), ratios_of([self._times(match) for match in matches]), strict=True))
-            if matches
-            else {}
-        )
 
     def _beyond(self, pair: Pair, found: two_runs.Difference) -> Pair:
         moved = math.exp(found.canary)
@@ -224,10 +222,6 @@ class _Judge:
         if not _has_moved(decided):
             return decided
         return replace(decided, verdict="unsure", p=None, reason=MOVED.format(percent(moved)))
-
-    def _times(self, match: Match) -> tuple[Level, Level]:
-        assert match.base is not None and match.new is not None, "refused matches have no times"
-        return self._levels[id(match.base[0])], self._levels[id(match.new[0])]
 
     def _decided(self, pair: Pair, found: Joined) -> Pair:
         compared, margins = found.interval(), self._margins
@@ -238,7 +232,9 @@ class _Judge:
 
 def _of_one_process(match: Match) -> bool:
     """Whether it can be compared, and a side of it is of one process."""
-    return not match.reason and any(side is not None and side[0].processes < 2 for side in (match.base, match.new))
+    if match.reason or match.base is None or match.new is None:
+        return False
+    return match.base[0].processes < 2 or match.new[0].processes < 2
 
 
 def _has_moved(pair: Pair) -> bool:
@@ -246,10 +242,15 @@ def _has_moved(pair: Pair) -> bool:
     return pair.canary_ratio is not None and not 1 / MOST_MOVED <= pair.canary_ratio <= MOST_MOVED
 
 
-def _levels_of(matches: Sequence[Match]) -> dict[int, Level]:
-    """Levels by the identity of a measurement, each computed once."""
-    lines = {id(side[0]): side[0] for match in matches if not match.reason for side in (match.base, match.new) if side}
-    return dict(zip(lines, levels_of(list(lines.values())), strict=True))
+def _times_of(matches: Sequence[Match]) -> dict[int, tuple[Level, Level]]:
+    """Levels of base and new by the identity of a match that can be compared."""
+    sides = {
+        id(match): (match.base[0], match.new[0])
+        for match in matches
+        if not match.reason and match.base is not None and match.new is not None
+    }
+    found = iter(levels_of(list(chain.from_iterable(sides.values()))))
+    return dict(zip(sides, zip(found, found, strict=True), strict=True))
 
 
 def _beside(matches: Sequence[Match], spreads: Mapping[str, float]) -> dict[int, two_runs.Difference]:
@@ -409,7 +410,7 @@ def _why_none(lines: list[Measurement]) -> str:
     return f"{worst.status}: {worst.reason or 'no reason given'}" if worst else "only open implementations"
 
 
-def _warnings(base: Measurement, new: Measurement) -> tuple[str, ...]:
-    if not base.warnings and not new.warnings:
-        return ()
-    return tuple(f"{side} {word}" for side, line in (("base", base), ("new", new)) for word in line.warnings)
+@lru_cache(1024)
+def _warnings(base: tuple[str, ...], new: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of both sides; thousands of pairs share a few."""
+    return tuple(f"{side} {word}" for side, words in (("base", base), ("new", new)) for word in words)

@@ -25,7 +25,9 @@ def number(value: float | None) -> str:
     if value is None:
         return "-"
     if 1 <= value < 999.5:  # nearly all figures: what rounding lengthens has a digit less behind the point
-        return next(text for text in (f"{value:.2f}", f"{value:.1f}", f"{value:.0f}") if len(text) <= 4)
+        if len(text := f"{value:.2f}") > 4 and len(text := f"{value:.1f}") > 4:
+            text = f"{value:.0f}"
+        return text
     if value == 0 or not math.isfinite(value):
         return f"{value:g}"
     digits = 2 - int(f"{value:.2e}".partition("e")[2])

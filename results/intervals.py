@@ -28,8 +28,7 @@ time sampled, and what differs between processes. `python -m benchmarks.coverage
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     import numpy as np
@@ -48,8 +47,7 @@ STEPS = 8
 _HALF_NORMAL_MEDIAN = 0.6744897501960817
 
 
-@dataclass(frozen=True, slots=True)
-class Error:
+class Error(NamedTuple):
     """Relative standard error with its degrees of freedom, and what the estimate may be off on top."""
 
     size: float
@@ -165,17 +163,29 @@ def _modes(apart: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """
     import numpy as np
 
-    rows, width = np.arange(len(apart)), apart.shape[1]
-    share = np.full(len(apart), 0.5)
+    share, gap = np.full(len(apart), 0.5), np.empty(len(apart))
+    moving = np.arange(len(apart))  # nearly all stand still after three steps
     for _ in range(STEPS):
-        calm = apart[rows, ((1 - share) * width / 2).astype(int)] / _HALF_NORMAL_MEDIAN
-        far = np.sum(apart > FAR * calm[:, None], axis=1)
-        gap = np.where(far > 0, apart[rows, np.minimum(width - (far + 1) // 2, width - 1)], 0.0)
-        beyond = np.mean(apart > gap[:, None] / 2, axis=1)
-        thrown = _normal_tails(np.where(calm > 0, gap / 2 / np.where(calm > 0, calm, 1.0), np.inf))
-        # Thrown: those within a mode on both sides, those between modes on the inner one.
-        share = np.clip((beyond - thrown) / np.maximum(1 - 1.5 * thrown, 0.3), far / width, 0.5)
+        before = share[moving]
+        gap[moving], share[moving] = _closer(apart[moving], before)
+        moving = moving[share[moving] != before]
+        if not len(moving):
+            break
     return gap, share
+
+
+def _closer(apart: np.ndarray, share: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """One step of `_modes`: the gap that a share leads to, and the share that this gap leads to."""
+    import numpy as np
+
+    rows, width = np.arange(len(apart)), apart.shape[1]
+    calm = apart[rows, ((1 - share) * width / 2).astype(int)] / _HALF_NORMAL_MEDIAN
+    far = np.sum(apart > FAR * calm[:, None], axis=1)
+    gap = np.where(far > 0, apart[rows, np.minimum(width - (far + 1) // 2, width - 1)], 0.0)
+    beyond = np.mean(apart > gap[:, None] / 2, axis=1)
+    thrown = _normal_tails(np.where(calm > 0, gap / 2 / np.where(calm > 0, calm, 1.0), np.inf))
+    # Thrown: those within a mode on both sides, those between modes on the inner one.
+    return gap, np.clip((beyond - thrown) / np.maximum(1 - 1.5 * thrown, 0.3), far / width, 0.5)
 
 
 def _normal_tails(distances: np.ndarray) -> np.ndarray:

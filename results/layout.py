@@ -7,6 +7,7 @@ import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import chain
 
 from results.visible import visible
 
@@ -86,11 +87,10 @@ class _Layout:
         yield from self._wrapped(table.title)
         if table.sections:
             yield ""
-            yield from row_lines([column.name for column in table.columns])
+            yield row_lines(tuple(column.name for column in table.columns))
         for part in table.sections:
             yield from self._wrapped(part.title) if part.title else ()
-            for row in part.rows:
-                yield from row_lines(row)
+            yield from map(row_lines, part.rows)
         notes = [f"[{number}] {note}" for number, note in enumerate(table.notes, 1)]
         if self._left_out:
             notes.append(f"left out to fit: {', '.join(self._left_out)} (a wider terminal, --csv or --json has them)")
@@ -99,22 +99,24 @@ class _Layout:
         for note in notes:
             yield from self._wrapped(note)
 
-    def _row_lines(self) -> Callable[[Sequence[str]], list[str]]:
-        """What makes lines of a row: one, or several where its last cell is too long."""
+    def _row_lines(self) -> Callable[[tuple[str, ...]], str]:
+        """What makes text of a row: a line, or several where its last cell is too long."""
         *widths, last_width = self._widths
         *columns, last_column = self._table.columns
-        cells = (f"{{:{'>' if column.right else '<'}{width}}}  " for column, width in zip(columns, widths, strict=True))
-        begin = ("  " + "".join(cells)).format
+        cells = (f"%{'' if column.right else '-'}{width}s  " for column, width in zip(columns, widths, strict=True))
+        begin = "  " + "".join(cells)
         before = 2 + sum(width + 2 for width in widths)
         room = math.inf if self._width is None else max(self._width - before, LAST)
-        whole = min(last_width, room) if last_column.right else 0
+        whole = int(min(last_width, room)) if last_column.right else 0
 
-        def lines(row: Sequence[str]) -> list[str]:
-            *cells, last = row
+        def lines(row: tuple[str, ...]) -> str:
+            last = row[-1]
             if len(last) <= room:
-                return [(begin(*cells) + last.rjust(int(whole))).rstrip()]
-            texts = _folded(last, int(room)) or [""]
-            return [(begin(*cells) + texts[0]).rstrip(), *((" " * before + text).rstrip() for text in texts[1:])]
+                return (begin % row[:-1] + last.rjust(whole)).rstrip()
+            first, *others = _folded(last, int(room)) or [""]
+            return "\n".join(
+                [(begin % row[:-1] + first).rstrip(), *((" " * before + text).rstrip() for text in others)]
+            )
 
         return lines
 
@@ -132,10 +134,18 @@ def _folded(text: str, width: int) -> list[str]:
 
 def _shown(table: Table) -> Table:
     """The table with nothing in its texts that a terminal would obey."""
+    if "".join(_texts(table)).isprintable():  # nearly always, and to look at all texts at once is fast
+        return table
     sections = tuple(Section(visible(part.title), tuple(map(_visible_row, part.rows))) for part in table.sections)
     columns = tuple(replace(column, name=visible(column.name)) for column in table.columns)
     notes = tuple(map(visible, table.notes))
     return replace(table, title=visible(table.title), columns=columns, sections=sections, notes=notes)
+
+
+def _texts(table: Table) -> Iterator[str]:
+    names = (column.name for column in table.columns)
+    rows = chain.from_iterable(part.rows for part in table.sections)
+    return chain([table.title], names, (part.title for part in table.sections), chain.from_iterable(rows), table.notes)
 
 
 def _visible_row(row: tuple[str, ...]) -> tuple[str, ...]:

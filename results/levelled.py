@@ -56,15 +56,21 @@ class _Sent(msgspec.Struct):
 
 
 _DECODER = msgspec.msgpack.Decoder(_Sent)
+_kept: list[RunFile] = []
+"""What a process of ours has read: taking it apart comes after sending it, when nobody waits."""
 
 
 def levels_of(lines: Sequence[Any]) -> list[Level]:
-    """The level of each measurement: the one that it brought, or that of its samples. Raises ValueError without either."""
-    brought = [getattr(line, "level", msgspec.UNSET) for line in lines]
-    found = iter(
-        levels([Series.of(line) for line, level in zip(lines, brought, strict=True) if level is msgspec.UNSET])
-    )
-    return [next(found) if level is msgspec.UNSET else level for level in brought]
+    """The level of each measurement: the one that it brought, or that of its samples, computed once wherever it stands twice.
+
+    Raises ValueError without either.
+    """
+    brought: list[Any] = [getattr(line, "level", msgspec.UNSET) for line in lines]
+    others = {id(line): line for line, level in zip(lines, brought, strict=True) if level is msgspec.UNSET}
+    if not others:
+        return brought
+    found: dict[int, Any] = dict(zip(others, levels(list(map(Series.of, others.values()))), strict=True))
+    return [found.get(id(line), level) for line, level in zip(lines, brought, strict=True)]
 
 
 def read_several_times(paths: Sequence[Path]) -> list[RunFile]:
@@ -76,10 +82,14 @@ def read_several_times(paths: Sequence[Path]) -> list[RunFile]:
     from multiprocessing import get_context
 
     # A fresh interpreter: a copy of this one would share the threads and locks of whatever was loaded before.
-    with ProcessPoolExecutor(len(elsewhere), get_context("spawn")) as pool, no_cycles():
-        sent = {path: pool.submit(_sent, path) for path in elsewhere[: len(paths) - 1]}
-        here = {path: _with_levels(read_times(path)) for path in paths if path not in sent}
-        return [here[path] if path in here else _received(path, sent[path].result()) for path in paths]
+    pool = ProcessPoolExecutor(len(elsewhere), get_context("spawn"))
+    try:
+        with no_cycles():
+            sent = {path: pool.submit(_sent, path) for path in elsewhere[: len(paths) - 1]}
+            here = {path: _with_levels(read_times(path)) for path in paths if path not in sent}
+            return [here[path] if path in here else _received(path, sent[path].result()) for path in paths]
+    finally:
+        pool.shutdown(wait=False)  # what they have to clean up is their own affair
 
 
 def _size(path: Path) -> int:
@@ -91,6 +101,7 @@ def _sent(path: Path) -> bytes:
     with no_cycles():
         found = _with_levels(read_times(path))
         lines: list[Any] = list(found.measurements)
+        _kept.append(found)
         about = (found.run, list(found.ceilings), lines, list(found.digests), found.end, found.torn, found.lines)
         return msgspec.msgpack.encode(_Sent(*about, len(found.parts), found.newer, found.last_digest), enc_hook=list)
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
+
+import msgspec
 
 from results.levelled import levels_of
 from results.record import Measurement
@@ -23,8 +25,7 @@ Side = tuple[Measurement, str]
 _Sides = tuple[dict[Key, Side], dict[Key, Side]]
 
 
-@dataclass(frozen=True, slots=True)
-class Match:
+class Match(msgspec.Struct, frozen=True, gc=False):
     """One row of a comparison; `reason` says why its sides are not comparable."""
 
     key: Key
@@ -40,9 +41,10 @@ def matched(base: RunFile, new: RunFile, across_formats: bool = False) -> list[M
     implementation of either that is not open.
     """
     sides = _by_key(base), _by_key(new)
-    if not sides[0].keys() & sides[1].keys() and (found := list(_across_targets(*sides))):
+    if sides[0].keys().isdisjoint(sides[1]) and (found := list(_across_targets(*sides))):
         return found
-    found = [_match(key, sides[0].get(key), sides[1].get(key)) for key in (sides[0] | sides[1])]
+    found = [_match(key, side, sides[1].get(key)) for key, side in sides[0].items()]
+    found += [_match(key, None, side) for key, side in sides[1].items() if key not in sides[0]]
     return _across_formats(found) if across_formats else _hinted(found)
 
 
@@ -108,9 +110,10 @@ def _without_format(case: str) -> Case:
 
 def _hinted(found: Sequence[Match]) -> list[Match]:
     """Matches without a partner say so where the new run has the case in another format."""
-    lone = [match for match in found if match.reason == ONLY_BASE]
+    if not any(match.reason == ONLY_BASE for match in found):
+        return list(found)
     formats: dict[tuple[Case, str], set[str]] = {}
-    for match in found if lone else ():
+    for match in found:
         if match.new is not None:
             formats.setdefault((_without_format(match.key[0]), match.key[1]), set()).add(Case.parse(match.key[0]).dtype)
     return [_hint(match, formats) if match.reason == ONLY_BASE else match for match in found]
@@ -119,7 +122,7 @@ def _hinted(found: Sequence[Match]) -> list[Match]:
 def _hint(match: Match, formats: dict[tuple[Case, str], set[str]]) -> Match:
     case, target, _ = match.key
     others = sorted(formats.get((_without_format(case), target), set()) - {Case.parse(case).dtype})
-    return replace(match, reason=OTHER_FORMAT.format(", ".join(others))) if others else match
+    return msgspec.structs.replace(match, reason=OTHER_FORMAT.format(", ".join(others))) if others else match
 
 
 def _across_formats(found: Sequence[Match]) -> list[Match]:

@@ -97,7 +97,7 @@ def _limited(path: Path, file: IO[bytes], raw: IO[bytes]) -> Iterator[bytes]:
             )
         if total > MOST_BYTES:
             raise UserError(f"{path.name} is larger than {MOST_BYTES >> 30} GiB: no run writes so much")
-        if file is not raw and total > max(LONGEST_LINE, MOST_RATIO * raw.tell()):
+        if file is not raw and total > LONGEST_LINE and total > MOST_RATIO * raw.tell():
             raise UserError(f"{path.name} unpacks to more than {MOST_RATIO} times its size: no record does")
         if number > MOST_LINES:
             raise UserError(f"{path.name} has more than {MOST_LINES} lines: no run writes so many")

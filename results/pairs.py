@@ -208,7 +208,7 @@ def surviving(words: Sequence[str], p_values: Sequence[float | None], correct: C
     Every other verdict stands. `p_values` are one-sided, of the verdict that was reached.
     """
     stands = [True] * len(words)
-    for wanted in ("slower", "faster"):
+    for wanted in {"slower", "faster"}.intersection(words):
         ps = [p if word == wanted and p is not None else 1.0 for word, p in zip(words, p_values, strict=True)]
         kept = correct(ps, LEVEL / 2)
         stands = [good if word == wanted else so_far for word, good, so_far in zip(words, kept, stands, strict=True)]

@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from itertools import chain, repeat
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from results.intervals import Error, errors
 from results.student import t_quantile
@@ -58,8 +58,7 @@ Verdict = str
 """`slower`, `faster`, `same` or `unsure`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Estimate:
+class Estimate(NamedTuple):
     """Nanoseconds of one call with the 95 % interval."""
 
     ns: float
@@ -72,8 +71,7 @@ class Estimate:
         return (self.high_ns - self.low_ns) / 2 / self.ns
 
 
-@dataclass(frozen=True, slots=True)
-class Series:
+class Series(NamedTuple):
     """The samples of one measurement, as recorded."""
 
     samples_ns: Sequence[int]
@@ -92,8 +90,7 @@ class Series:
         return cls(line.samples_ns, line.slots, line.calls_per_sample, several)
 
 
-@dataclass(frozen=True, slots=True)
-class Ratio:
+class Ratio(NamedTuple):
     """New time over base time (> 1 is slower) with the 95 % interval."""
 
     value: float
@@ -101,8 +98,7 @@ class Ratio:
     high: float
 
 
-@dataclass(frozen=True, slots=True)
-class Level:
+class Level(NamedTuple):
     """What the samples of one measurement say of the time of a call."""
 
     ns: float
@@ -129,8 +125,7 @@ def levels(several: Sequence[Series]) -> list[Level]:
         medians = np.median(stack, axis=1)
         centres, logs = medians.mean(axis=1).tolist(), np.log(medians).mean(axis=1).tolist()
         known = errors(stack)
-        parts = zip(members, centres, logs, known, _halves(known), strict=True)
-        found |= {n: Level(ns, log, stack.shape[2], error, half) for n, ns, log, error, half in parts}
+        found |= zip(members, map(Level, centres, logs, repeat(stack.shape[2]), known, _halves(known)), strict=True)
     return [found[number] for number in range(len(several))]
 
 
@@ -278,16 +273,17 @@ def ratios_of(pairs: Sequence[tuple[Level, Level]]) -> list[Ratio]:
     """
     import numpy as np
 
+    if not pairs:
+        return []
     centres = [new.log - base.log if base.slots == new.slots else math.log(new.ns / base.ns) for base, new in pairs]
-    sizes, degrees = (
-        np.array([[getattr(side.error, name) for side in pair] for pair in pairs]) for name in ("size", "degrees")
-    )
+    each = chain.from_iterable(base.error + new.error for base, new in pairs)
+    known = np.fromiter(each, np.float64).reshape(-1, 6)  # size, degrees and bias of both sides
+    sizes, degrees = known[:, 0::3], known[:, 1::3]
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         below = np.sum(sizes**4 / degrees, axis=1)
         joint = np.where((below > 0) & (below < np.inf), np.sum(sizes**2, axis=1) ** 2 / below, 1.0)
-    halves = _half_widths(np.hypot(sizes[:, 0], sizes[:, 1]), joint).tolist()
-    biases = [base.error.bias + new.error.bias for base, new in pairs]
-    return [_ratio(centre, half + bias) for centre, half, bias in zip(centres, halves, biases, strict=True)]
+    halves = (_half_widths(np.hypot(*sizes.T), joint) + known[:, 2::3].sum(axis=1)).tolist()
+    return list(map(_ratio, centres, halves))
 
 
 def verdict(compared: Ratio, threshold: float = 0.01, same: float = 0.02) -> Verdict:
@@ -335,7 +331,7 @@ def _halves(several: Sequence[Error]) -> list[float]:
     """Half-width of the 95 % interval of each, on the log scale."""
     import numpy as np
 
-    sizes, degrees, biases = (np.array([getattr(one, name) for one in several]) for name in ("size", "degrees", "bias"))
+    sizes, degrees, biases = map(np.array, zip(*several, strict=True))
     return list((_half_widths(sizes, degrees) + biases).tolist())
 
 

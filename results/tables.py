@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache, partial
 from itertools import groupby
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -22,7 +23,7 @@ from results.notes import Notes as _Notes
 from results.origins import origin
 from results.record import Measurement
 from results.sparsity import Sparsity
-from results.statistics import Estimate, Series, percentile, samples_needed
+from results.statistics import Estimate, Series, Verdict, percentile, samples_needed
 from results.store import RunFile
 from workloads.case import COLLECTIVE, Case
 
@@ -130,12 +131,13 @@ def comparison_table(comparison: Comparison, pairs: Sequence[Pair] | None = None
     """Each pair (or these of them) with ratio, interval and verdict; the geometric mean of all is the last section."""
     notes = _Notes()
     shown = comparison.pairs if pairs is None else pairs
-    rows = [(pair.case, _pair_row(pair, notes)) for pair in shown]
+    said_of = lru_cache(1024)(partial(_word, notes))  # thousands of pairs share a few sentences
+    rows = [(pair.case, _pair_row(pair, said_of(pair.verdict, pair.reason, pair.warnings))) for pair in shown]
     sections = [Section(case, tuple(members)) for case, members in _grouped(rows).items()]
     count = len(comparison.comparable)
     said = f"{count}" if comparison.mean_is_of(shown) else f"all {count}, not only these"
     mean = Pair("", "", "", ratio=comparison.mean, verdict=comparison.mean_verdict)
-    sections.append(Section(f"geometric mean of {said}", (_pair_row(mean, notes),)))
+    sections.append(Section(f"geometric mean of {said}", (_pair_row(mean, comparison.mean_verdict),)))
     names = (Column("base", minor=2), Column("new", minor=1), Column("change"), Column("95% interval"))
     columns = (_text("target"), _text("implementation"), *names, _text("verdict"))
     title = f"{comparison.new} against {comparison.base}: change of time, > 0 is slower"
@@ -374,15 +376,19 @@ def _clock_and_heat(line: Measurement) -> tuple[str, str]:
     return " .. ".join(dict.fromkeys(clocks)), heat
 
 
-def _pair_row(pair: Pair, notes: _Notes) -> tuple[str, ...]:
-    times = (_cell(pair.base), _cell(pair.new))
-    mark = f" {notes.mark(pair.reason)}" if pair.reason else ""
-    warned = f" {notes.mark('warnings: ' + ', '.join(pair.warnings))}" if pair.warnings else ""
-    if pair.ratio is None:
-        return (pair.target, pair.implementation, *times, "", "", "not comparable" + mark)
-    low_high = f"{change(pair.ratio.low)} .. {change(pair.ratio.high)}"
-    word = f"{pair.verdict}{mark}{warned}"
-    return (pair.target, pair.implementation, *times, change(pair.ratio.value), low_high, word)
+def _word(notes: _Notes, verdict: Verdict | None, reason: str | None, warnings: tuple[str, ...]) -> str:
+    """The verdict with the marks of its reason and of its warnings."""
+    mark = f" {notes.mark(reason)}" if reason else ""
+    warned = f" {notes.mark('warnings: ' + ', '.join(warnings))}" if warnings else ""
+    return f"not comparable{mark}" if verdict is None else f"{verdict}{mark}{warned}"
+
+
+def _pair_row(pair: Pair, word: str) -> tuple[str, ...]:
+    base, new, ratio = _cell(pair.base), _cell(pair.new), pair.ratio
+    if ratio is None:
+        return (pair.target, pair.implementation, base, new, "", "", word)
+    low_high = f"{change(ratio.low)} .. {change(ratio.high)}"
+    return (pair.target, pair.implementation, base, new, change(ratio.value), low_high, word)
 
 
 def _cell(time: Estimate | None) -> str:

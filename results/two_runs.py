@@ -100,6 +100,8 @@ def sides_of(matches: Sequence[Match]) -> dict[str, list[tuple[Match, tuple[Side
     for match in matches:
         if match.reason or match.base is None or match.new is None or match.base[0].canary != match.new[0].canary:
             continue
+        if not (match.base[0].canary_ns and match.new[0].canary_ns):
+            continue
         base, new = (Side.of(side[0]) for side in (match.base, match.new))
         if base and new:
             groups.setdefault(str(match.base[0].canary), []).append((match, (base, new)))

@@ -34,7 +34,7 @@ _KINDS: dict[str, type[msgspec.Struct]] = {
 
 def needs_migration(version: int) -> bool:
     """Whether lines of that schema version are changed before they are read."""
-    return any(step >= version for step in MIGRATIONS)
+    return max(MIGRATIONS, default=0) >= version
 
 
 def migrated(line: dict[str, Any], version: int) -> dict[str, Any]:
