@@ -271,14 +271,11 @@ def compare(
     as_json: AsJson = False,
 ) -> None:
     """Ratio, interval and verdict of every case that both runs have."""
-    from harness import printing
-    from harness.filtering import chosen_pairs
     from results.collector import no_cycles
     from results.compare import Margins, comparison_rows
     from results.compare import compare as compare_runs
     from results.levelled import read_several_times
     from results.store import read
-    from results.tables import comparison_table
 
     given = {"threshold": threshold, "same": same}
     margins = Margins(**{name: value for name, value in given.items() if value is not None})
@@ -286,6 +283,11 @@ def compare(
     with no_cycles():
         # Formats are matched by the cost that only a whole reading has.
         files = [read(path) for path in paths] if across_formats else read_several_times(paths)
+        # Loaded only now, so that the process that reads a long record is started sooner.
+        from harness import printing
+        from harness.filtering import chosen_pairs
+        from results.tables import comparison_table
+
         first, *others = map(_warned, files)
         found = [compare_runs(first, other, margins, across_formats) for other in others]
         shown = [(one, chosen_pairs(one, where or [], sort)) for one in found]
