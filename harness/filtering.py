@@ -33,12 +33,13 @@ def chosen(run_file: RunFile, conditions: Sequence[str]) -> list[int]:
 
 def chosen_pairs(found: Comparison, conditions: Sequence[str], key: str | None) -> list[Pair]:
     """The pairs of a comparison that meet all conditions, by a column where `key` names one. Raises UserError likewise."""
-    from results.compare import PAIR_COLUMNS, pair_row, with_segments
+    from results.compare import PAIR_COLUMNS, row_with
 
     if not conditions and key is None:
         return list(found.pairs)
-    rows = [with_segments(pair_row(found.base, found.new, pair)) for pair in found.pairs]
     condition = condition_of(conditions, PAIR_COLUMNS)
+    columns = condition.columns | ({key.removeprefix("-")} if key else set())
+    rows = [row_with(found.base, found.new, pair, columns) for pair in found.pairs]
     kept = [number for number, row in enumerate(rows) if condition.holds(row)]
     condition.refuse_nonsense()
     if key is not None:

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -40,7 +41,7 @@ from results.statistics import (
 )
 from results.store import RunFile
 from results.student import t_quantile
-from workloads.case import UserError, parsed
+from workloads.case import Case, UserError, parsed
 
 __all__ = [
     "ONE_PROCESS",
@@ -56,8 +57,8 @@ __all__ = [
     "nothing_comparable",
     "pair_row",
     "pairs_of",
+    "row_with",
     "targets_side_by_side",
-    "with_segments",
 ]
 
 ONE_PROCESS = (
@@ -377,17 +378,26 @@ PAIR_COLUMNS = (
     ),
     *("base_ns", "new_ns", "ratio", "low_ratio", "high_ratio", "canary_ratio", "verdict", "p", "reason", "warnings"),
 )
-"""What a comparison is chosen and sorted by: `pair_row` with the segments of its case."""
+"""What a comparison is chosen and sorted by: `row_with` has them."""
 
 
-def with_segments(row: dict[str, Any]) -> dict[str, Any]:
-    """A row of a pair with the segments of its case (the base's, where the sides are of two formats)."""
-    text = row["case"]
-    case = parsed(re.sub(r"([^/]+) > [^/]+", r"\1", text) if " > " in text else text)
-    return row | {
-        "workload": "+".join((case.workload, *case.variants)),
-        **{name: getattr(case, name) for name in ("model", "ep", "tokens", "dtype", "routing", "scenario")},
-    }
+def row_with(base: str, new: str, pair: Pair, columns: Set[str]) -> dict[str, Any]:
+    """A pair of the runs of these names as a plain dict with these columns at least: for choosing pairs by them.
+
+    Segments are those of the case (the base's, where the sides are of two formats).
+    """
+    row = {} if columns <= _SEGMENTS.keys() else pair_row(base, new, pair)
+    if wanted := columns & _SEGMENTS.keys():
+        text = pair.case
+        case = parsed(re.sub(r"([^/]+) > [^/]+", r"\1", text) if " > " in text else text)
+        row |= {name: _SEGMENTS[name](case) for name in wanted}
+    return row
+
+
+_SEGMENTS: Mapping[str, Callable[[Case], Any]] = {
+    "workload": lambda case: "+".join((case.workload, *case.variants)),
+    **{name: attrgetter(name) for name in ("model", "ep", "tokens", "dtype", "routing", "scenario")},
+}
 
 
 def _side_by_side(case: str, lines: list[Measurement], targets: Sequence[str]) -> SideBySide:
