@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+import results
 from results import hardware
 from results.published import comparable, published
 from results.report import html, page
+from results.store import read
 from results.tables import published_table
 from results.tidy import tidy_rows
+from results.verify import verify_file
 from tests.results.conftest import WriteRun, failed, measurement, run_header
 from tests.results.report.test_report import Page
 from workloads.case import Case
@@ -69,3 +74,11 @@ def test_a_page_shows_them_apart_with_conditions_and_source(write_run: WriteRun)
 
 def test_a_page_without_the_same_work_has_no_such_part(write_run: WriteRun) -> None:
     assert "Published by others" not in html([write_run(measurement())], plotly=page.Script())
+
+
+def test_our_own_records_are_whole_and_verified() -> None:
+    paths = sorted((Path(results.__file__).parent / "measured").glob("*.jsonl.gz"))
+    assert paths
+    for path in paths:
+        assert read(path).complete
+        assert verify_file(path).findings == ()
