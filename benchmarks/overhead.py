@@ -70,27 +70,31 @@ def tell(call: Counted, measure: Callable[[], object]) -> None:
     Path(os.environ[TOLD]).write_text(json.dumps([wall, calls, bare]))
 
 
-def _moemark(call: Counted) -> None:
-    """Warm-up, sampling and statistics."""
+def _moemark() -> Callable[[Counted], object]:
+    """Warm-up, sampling and statistics; what they load is start-up."""
+    import numpy  # noqa: F401
+
     from harness.sampling import Goal, Timer, sample, warm_up
     from results.statistics import estimate
 
-    timer = Timer(_Prepared(call), perf_counter_ns)
-    goal = Goal("latency", 1e-9, round(SECONDS * 1e9))
-    taken = sample(timer, goal, warm_up(timer, goal))
-    estimate(taken.ns, taken.slots, taken.calls_per_sample)
+    def measured(call: Counted) -> object:
+        timer = Timer(_Prepared(call), perf_counter_ns)
+        goal = Goal("latency", 1e-9, round(SECONDS * 1e9))
+        taken = sample(timer, goal, warm_up(timer, goal))
+        return estimate(taken.ns, taken.slots, taken.calls_per_sample)
+
+    return measured
 
 
-def _torch(call: Counted) -> None:
-    """`Timer.blocked_autorange`."""
+def _torch() -> Callable[[Counted], object]:
+    """`Timer.blocked_autorange`; loading torch is start-up."""
     from torch.utils.benchmark import Timer
 
-    timer = Timer("call()", globals={"call": call})
-    timer.blocked_autorange(min_run_time=SECONDS)
+    return lambda call: Timer("call()", globals={"call": call}).blocked_autorange(min_run_time=SECONDS)
 
 
 CHILD = (
-    "import sys; from benchmarks import overhead as o; call = o.by_name(sys.argv[2]); run = getattr(o, sys.argv[1]); "
+    "import sys; from benchmarks import overhead as o; call = o.by_name(sys.argv[2]); run = getattr(o, sys.argv[1])(); "
 )
 CHILD += "o.tell(call, lambda: run(call))"
 PYTEST = """
