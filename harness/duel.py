@@ -2,8 +2,8 @@
 
 A side is an interpreter, or an implementation within one. Each round starts a fresh process on both sides, which visit the
 undecided cases in an order of their own; within a case only one side runs at a time. After each round from the third on the
-decision is looked at (`results.pairs`), and a case that is decided is left alone. Cases found slower or faster are measured
-once more with fresh pairs before they are called so. Read `fight` first.
+decision is looked at (`results.duels`), and a case that is decided is left alone. Cases that changed, or may have, are measured
+once more with fresh pairs, and called so by all of their pairs. Read `fight` first.
 """
 
 from __future__ import annotations

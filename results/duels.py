@@ -124,7 +124,7 @@ class _Joint:
 
     def __init__(self, first: Evidence, second: Evidence | None) -> None:
         self.case, self.implementations, self.decision = first.case, first.implementations, first.decision
-        self.first, self.second = first, second
+        self.second = second
         self.centres: Centres = [*first.centres, *(second.centres if second else ())]
 
     def close(self, decision: CaseDecision) -> None:

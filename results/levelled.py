@@ -1,8 +1,7 @@
 """Long records read side by side, a process each, of which the times come back and the samples do not.
 
-A measurement of one process is compared by its level (`results.statistics.levels`), which takes a fiftieth of the memory of
-the line and is computed where the line is read. What several processes measured beside a canary is compared share by share
-(`results.two_runs`), and comes back whole.
+A measurement of one process is compared by its level (`results.statistics.levels`), which is computed where the line is read.
+What several processes measured beside a canary is compared share by share (`results.two_runs`), and comes back whole.
 """
 
 from __future__ import annotations
@@ -75,9 +74,9 @@ def levels_of(lines: Sequence[Any]) -> list[Level]:
 
 
 def read_several_times(paths: Sequence[Path]) -> list[RunFile]:
-    """`read_times` of each file; long ones at once. Raises UserError as that does, of the first file that is wrong."""
-    elsewhere = [path for path in paths if _size(path) >= LONG][: (os.cpu_count() or 1) - 1]
-    if not elsewhere or len(paths) < 2:
+    """`read_times` of each file; long ones at once. Raises UserError as that does, of a file that is wrong."""
+    elsewhere = [path for path in paths if _size(path) >= LONG][: min(os.cpu_count() or 1, len(paths)) - 1]
+    if not elsewhere:
         return [read_times(path) for path in paths]
     from concurrent.futures import ProcessPoolExecutor
     from multiprocessing import get_context
@@ -86,8 +85,9 @@ def read_several_times(paths: Sequence[Path]) -> list[RunFile]:
     pool = ProcessPoolExecutor(len(elsewhere), get_context("spawn"))
     try:
         # By files: 60 MB go slowly through a pipe.
-        with no_cycles(), TemporaryDirectory(prefix="moemark-") as folder:
-            files = {path: Path(folder) / str(number) for number, path in enumerate(elsewhere[: len(paths) - 1])}
+        # A reader may still write where another file was wrong: that is no second mistake.
+        with no_cycles(), TemporaryDirectory(prefix="moemark-", ignore_cleanup_errors=True) as folder:
+            files = {path: Path(folder) / str(number) for number, path in enumerate(elsewhere)}
             sent = {path: pool.submit(_sent, path, file) for path, file in files.items()}
             here = {path: _with_levels(read_times(path)) for path in paths if path not in sent}
             for one in sent.values():

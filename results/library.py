@@ -30,7 +30,7 @@ ENDINGS = (".jsonl", ".jsonl.gz")
 WORK = ("case", "case_digest", "method_version")
 """What rows of the same work share: in another version, or by another method, an id means something else."""
 REPEATED = [name for name in COLUMNS if kind_of(name) is str and not name.endswith(("digest", "sha256"))]
-"""Columns of few different texts: as numbers of a dictionary they are read in a third of the time."""
+"""Columns of few different texts: as numbers of a dictionary they are read sooner."""
 RANKED = (*WORK, "device", "target", "status", "division", "estimate_ns")
 """What rows are ranked by."""
 

@@ -19,7 +19,7 @@ from results.compare import Margins
 from results.duels import CaseDecision, confirmed, decide, leaning, look_plan
 from results.pairs import Centre, centre_of
 
-__all__ = ["How", "Outcome", "centres_of", "replayed"]
+__all__ = ["Fought", "How", "Outcome", "centres_of", "replayed"]
 
 CHANGED = ("slower", "faster")
 How = Literal["together", "one of them", "alone"]
@@ -101,7 +101,9 @@ def _moved(centre: Centre, sign: int, shift: float) -> Centre:
 
 
 @dataclass
-class _Evidence:
+class Fought:
+    """A case whose pairs were recorded, as `results.duels` sees it."""
+
     case: str
     centres: list[Centre] = field(default_factory=list)
     decision: CaseDecision | None = None
@@ -111,11 +113,9 @@ class _Evidence:
         self.decision = decision
 
 
-def _fought(
-    pairs: Recorded, cases: Sequence[str], margins: Margins, before: Sequence[_Evidence] = ()
-) -> list[_Evidence]:
+def _fought(pairs: Recorded, cases: Sequence[str], margins: Margins, before: Sequence[Fought] = ()) -> list[Fought]:
     """A duel whose rounds give these pairs."""
-    evidence, beside = [_Evidence(case) for case in cases], [one.centres for one in before]
+    evidence, beside = [Fought(case) for case in cases], [one.centres for one in before]
     plan = look_plan(len(cases) + len(before), ROUNDS)
     for number, centres in enumerate(pairs, 1):
         for one in evidence:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import pytest
 
-from benchmarks.campaign.replay import replayed
+from benchmarks.campaign.replay import Fought, replayed
 from results.compare import Margins
 from results.duels import CaseDecision, confirmed, decide, leaning, look_plan
 from results.pairs import Centre
@@ -17,17 +17,6 @@ from results.tables import duel_table
 NINE = tuple(f"case-{number}" for number in range(9))
 SPREAD = 0.012
 """What pairs of equal code differ by here, as standard deviation of the log ratio."""
-
-
-@dataclass
-class Fought:
-    case: str
-    centres: list[Centre] = field(default_factory=list)
-    decision: CaseDecision | None = None
-    implementations: tuple[str, str] = ("sorted", "sorted")
-
-    def close(self, decision: CaseDecision) -> None:
-        self.decision = decision
 
 
 def centre(log: float) -> Centre:
