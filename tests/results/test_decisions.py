@@ -42,7 +42,7 @@ def pairs_of_equal_code(count: int, seed: int) -> list[dict[str, Centre]]:
 
 def test_a_change_that_only_one_case_alone_would_show_is_fought_on() -> None:
     one_of_nine = fought(
-        {case: wandering(0.0, SPREAD, 3) for case in NINE[:-1]} | {NINE[-1]: wandering(0.029, SPREAD, 3)}
+        {case: wandering(0.0, SPREAD, 3) for case in NINE[:-1]} | {NINE[-1]: wandering(0.045, SPREAD, 3)}
     )
     decide(one_of_nine, look_plan(9, 5), 3, Margins())
     assert one_of_nine[-1].decision is None
@@ -99,6 +99,13 @@ def test_a_change_is_said_by_the_pairs_of_both_looks(first: float, second: float
     assert decision.pairs == 10
 
 
+def test_a_change_that_the_second_look_alone_does_not_show_is_not_said() -> None:
+    lone, again = fought({"case": wandering(0.3, 0.002, 5)}), fought({"case": wandering(-0.001, 0.002, 5)})
+    decide(lone, [5], 5, Margins())
+    (decision,) = confirmed(lone, again, Margins())
+    assert (decision.verdict, decision.reason) == ("unsure", "a second look does not show it")
+
+
 def test_no_change_is_said_without_a_second_look() -> None:
     cases = looked_at_once(wandering(0.08, SPREAD, 5))
     found = confirmed(cases, [], Margins())
@@ -113,6 +120,10 @@ def test_what_is_the_same_is_not_looked_at_again() -> None:
     decide(calm, look_plan(9, 5), 5, Margins())
     assert {one.decision.verdict for one in calm if one.decision} == {"same"}
     assert not any(leaning(calm, Margins()))
+    near = fought({case: wandering(0.0, 0.002, 5) for case in NINE[:-1]} | {NINE[-1]: wandering(0.013, 0.004, 5)})
+    decide(near, look_plan(9, 5), 5, Margins())
+    assert {one.decision.verdict for one in near if one.decision} == {"same"}
+    assert not any(leaning(near, Margins()))
 
 
 # ---- many duels of known truth
