@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -183,3 +184,12 @@ def test_a_mistake_is_one_line_and_exits_2(stage: Stage, words: tuple[str, ...],
     assert said in done.stderr
     assert "Traceback" not in done.stderr
     assert not list(Path(stage.folder).glob("*.json"))
+
+
+def test_decisions_during_which_a_neighbour_was_seen_are_named(stage: Stage) -> None:
+    seen = "import harness.duel; harness.duel.contended = lambda noise, cores: noise.wall_ns > 0 < cores"
+    sides = ("--a", side(stage, "a"), "--b", side(stage, "b", NULL_CALL_NS="1030000"), "--target", "null:x")
+    words = ("duel", *CASES, *sides, "--budget", "500ms", "--json")
+    command = [sys.executable, "-c", f"{seen}; from harness.cli import main; main()", *words]
+    done = subprocess.run(command, cwd=stage.folder, env=stage.environment, capture_output=True, text=True, timeout=200)
+    assert [(row["contended"], row["verdict"]) for row in json.loads(done.stdout)["decisions"]] == [(10, "slower")] * 2
