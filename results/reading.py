@@ -68,6 +68,8 @@ class Scan:
     extras: dict[int, dict[str, Any]] = field(default_factory=dict)
     newer: str | None = None
     version: int = record.SCHEMA_VERSION
+    as_ours: bool = False
+    """Whether lines may be taken as our writer writes them: of a version that needs no migration, and strictly."""
     last_digest: str = ""
     slots: dict[int, list[int]] = field(default_factory=dict)
     """Length → the first list of slots that is so long."""
@@ -83,6 +85,14 @@ class Scan:
     resume_digest: str = ""
     ended: bool = False
     """Whether the last line was the `end`."""
+
+    def __post_init__(self) -> None:
+        self.of_version(record.SCHEMA_VERSION)
+
+    def of_version(self, version: int) -> None:
+        """What the header says."""
+        self.version = version
+        self.as_ours = self.complaints is None and not needs_migration(version)
 
     def bad(self, number: int, what: str) -> None:
         """Notes what is wrong with a line, or raises UserError: on one line, whatever a stranger's words in it are."""
@@ -107,22 +117,21 @@ class Scan:
         self.last_digest = self.digests[number] = digest
         if line is not None:
             self.lines.append((number, line))
-            self._share_slots(line)
+            if (slots := getattr(line, "slots", None)) is not None:
+                self._share_slots(line, slots)
             if self.offset > self.safe_until:
                 self._count()
             self.ended = isinstance(line, record.End)
         if not self.ended:
             self.resume_at, self.resume_lines, self.resume_digest = self.offset, number, digest
 
-    def _share_slots(self, line: record.Line) -> None:
+    def _share_slots(self, line: record.Line, slots: list[int]) -> None:
         """Nearly all measurements have the same slots: one list of them takes less memory, and counts for nothing."""
-        slots = getattr(line, "slots", None)
-        if slots is not None:
-            same = self.slots.setdefault(len(slots), slots)
-            if same is slots or same != slots:
-                self.samples += len(slots)
-            else:
-                msgspec.structs.force_setattr(line, "slots", same)
+        same = self.slots.setdefault(len(slots), slots)
+        if same is slots or same != slots:
+            self.samples += len(slots)
+        else:
+            msgspec.structs.force_setattr(line, "slots", same)
 
     def _count(self) -> None:
         """Raises UserError where there are too many samples by now."""
@@ -160,6 +169,8 @@ class Scan:
 
 def _numbers_in(line: record.Line) -> int:
     """How many numbers stand in the lists of a line, slots aside."""
+    if type(line) is Timed:  # has nothing else: of a long record that is all lines
+        return len(line.samples_ns) + len(line.canary_ns)
     found = len(getattr(line, "samples_ns", ())) + len(getattr(line, "canary_ns", ()))
     if power := getattr(line, "power", None):
         found += 5 * (len(power.idle.at_ns) + len(power.loaded.at_ns))
@@ -182,7 +193,7 @@ def scan(path: Path, complaints: list[Complaint] | None = None, light: bool = Fa
 
 def _scan(scan: Scan, path: Path) -> Scan:
     for number, text in enumerate(lines_of(path), 1):
-        if not scan.lenient and _as_written(scan, number, text):
+        if scan.as_ours and _as_written(scan, number, text):
             continue
         if number > 1 and not text.endswith(b"\n"):
             scan.torn = True
@@ -198,9 +209,9 @@ def _as_written(scan: Scan, number: int, text: bytes) -> bool:
 
     False, with nothing taken, for every other line.
     """
-    body, tail = text[:-_TAIL] + b"}", text[-_TAIL:]
+    body = text[:-_TAIL] + b"}"
     digest = hashlib.sha256(body + scan.last_digest.encode()).hexdigest()
-    if tail != f',"{DIGEST}":"{digest}"}}\n'.encode() or needs_migration(scan.version):
+    if text[-_TAIL:] != f',"{DIGEST}":"{digest}"}}\n'.encode():
         return False
     try:
         line = DECODER.decode(body) if scan.light else _LINE.decode(body)
@@ -284,7 +295,7 @@ def _header(scan: Scan, found: dict[str, Any] | None) -> dict[str, Any]:
             f"{scan.path.name} has schema version {version}, this moemark reads up to {record.SCHEMA_VERSION}: "
             f"read it with moemark {newer} or newer"
         )
-    scan.version = version if isinstance(version, int) and version > 0 else record.SCHEMA_VERSION
+    scan.of_version(version if isinstance(version, int) and version > 0 else record.SCHEMA_VERSION)
     if is_newer_minor(found):
         scan.newer = (
             f"{stem_of(scan.path)} was written by moemark {newer}: what this version does not know of it is passed over"
