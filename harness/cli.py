@@ -6,7 +6,7 @@ import os
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,6 +15,9 @@ from harness.arguments import AsJson, Runs
 from harness.arguments import warned as _warned
 from harness.leaving import keep, leave
 from results.exporting import FORMATS
+
+if TYPE_CHECKING:
+    from results.compare import Margins
 
 __all__ = ["app", "main"]
 
@@ -272,20 +275,19 @@ def compare(
 ) -> None:
     """Ratio, interval and verdict of every case that both runs have."""
     from results.collector import no_cycles
-    from results.compare import Margins, comparison_rows
-    from results.compare import compare as compare_runs
     from results.levelled import read_several_times
     from results.store import read
 
-    given = {"threshold": threshold, "same": same}
-    margins = Margins(**{name: value for name, value in given.items() if value is not None})
+    given = {name: value for name, value in (("threshold", threshold), ("same", same)) if value is not None}
+    margins = _margins(given) if given else None
     paths = [base, *new]
     with no_cycles():
         # Formats are matched by the cost that only a whole reading has.
-        files = [read(path) for path in paths] if across_formats else read_several_times(paths)
-        # Loaded only now, so that the process that reads a long record is started sooner.
+        files = [read(path) for path in paths] if across_formats else read_several_times(paths, _load_comparing)
         from harness import printing
         from harness.filtering import chosen_pairs
+        from results.compare import compare as compare_runs
+        from results.compare import comparison_rows
         from results.tables import comparison_table
 
         first, *others = map(_warned, files)
@@ -299,6 +301,18 @@ def compare(
         tables = [comparison_table(one, pairs) for one, pairs in shown]
         keep(count, files, found, tables)
         printing.show(*tables)
+
+
+def _margins(given: dict[str, float]) -> Margins:
+    from results.compare import Margins
+
+    return Margins(**given)
+
+
+def _load_comparing() -> None:
+    """Loads what `compare` needs besides: what reads a long record is started before that, and waited for meanwhile."""
+    from harness import filtering, printing  # noqa: F401
+    from results import tables  # noqa: F401
 
 
 class Undecided(StrEnum):

@@ -13,7 +13,6 @@ import re
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import chain
 from operator import attrgetter
 from typing import Any
 
@@ -33,6 +32,7 @@ from results.statistics import (
     Ratio,
     Series,
     Verdict,
+    estimates,
     geometric_mean,
     ratio,
     ratios_of,
@@ -185,11 +185,17 @@ class _Judge:
     def __init__(self, matches: Sequence[Match], margins: Margins, spreads: Mapping[str, float]) -> None:
         self._matches = matches
         self._margins = margins
-        self._times = _times_of(matches)
-        alone = {id(match): self._times[id(match)] for match in matches if _of_one_process(match)}
-        self._alone = dict(zip(alone, ratios_of(list(alone.values())), strict=True))
-        self._beside = _beside(matches, spreads)
-        self.pairs = tuple(map(self._pair, matches))
+        able = [match for match in matches if _comparable(match)]
+        levels = levels_of([side[0] for match in able for side in (match.base, match.new) if side])
+        self._levels = levels[0::2], levels[1::2]
+        alone = [number for number, match in enumerate(able) if _of_one_process(match)]
+        ratios = dict(zip(alone, ratios_of(*(side[alone] for side in self._levels)), strict=True))
+        self._beside = _beside(able, spreads)
+        times = zip(*map(estimates, self._levels), strict=True)
+        judged = (
+            self._judged(n, match, both, ratios.get(n)) for n, (match, both) in enumerate(zip(able, times, strict=True))
+        )
+        self.pairs = tuple(next(judged) if _comparable(match) else _refused(match) for match in matches)
 
     @property
     def mean(self) -> Ratio | None:
@@ -199,23 +205,20 @@ class _Judge:
             return None
         return two_runs.mean_difference([self._beside[id(match)] for match in comparable]).interval()
 
-    def _pair(self, match: Match) -> Pair:
-        if match.reason or match.base is None or match.new is None:
-            statuses = tuple(side[0].status if side else None for side in (match.base, match.new))
-            return Pair(*match.key, reason=match.reason, statuses=statuses)  # type: ignore[arg-type]
-        lines, times = (match.base[0], match.new[0]), self._times[id(match)]
-        estimates = times[0].estimate, times[1].estimate
-        warnings = _warnings(tuple(match.base[0].warnings), tuple(match.new[0].warnings))
-        if match.base[1] == match.new[1]:
-            return Pair(*match.key, *estimates, Ratio(1.0, 1.0, 1.0), "same", _SAME_LINES, warnings, statuses=_OK)
-        if id(match) in self._alone:
-            return Pair(*match.key, *estimates, self._alone[id(match)], "unsure", ONE_PROCESS, warnings, statuses=_OK)
-        pair = Pair(*match.key, *estimates, warnings=warnings, statuses=_OK)
+    def _judged(self, number: int, match: Match, times: tuple[Estimate, Estimate], alone: Ratio | None) -> Pair:
+        """The pair of a comparable match, the `number`th of them; `alone`: its ratio where a side is of one process."""
+        (base, digest), (new, other) = match.base, match.new  # type: ignore[misc]
+        warnings = _warnings(tuple(base.warnings), tuple(new.warnings)) if base.warnings or new.warnings else ()
+        if digest == other:
+            return Pair(*match.key, *times, Ratio(1.0, 1.0, 1.0), "same", _SAME_LINES, warnings, statuses=_OK)
+        if alone:
+            return Pair(*match.key, *times, alone, "unsure", ONE_PROCESS, warnings, statuses=_OK)
+        pair = Pair(*match.key, *times, warnings=warnings, statuses=_OK)
         if id(match) in self._beside:
             return self._beyond(pair, self._beside[id(match)])
-        if any("contended" in line.warnings for line in lines):
+        if "contended" in base.warnings or "contended" in new.warnings:
             return replace(pair, reason=CONTENDED)
-        return self._decided(replace(pair, reason=NO_CANARY), _spread(*times))
+        return self._decided(replace(pair, reason=NO_CANARY), _spread(*(Level(*side[number]) for side in self._levels)))
 
     def _beyond(self, pair: Pair, found: two_runs.Difference) -> Pair:
         moved = math.exp(found.canary)
@@ -231,27 +234,24 @@ class _Judge:
         return replace(pair, ratio=compared, verdict=word, p=tails[word](margins.threshold) if word in tails else None)
 
 
+def _comparable(match: Match) -> bool:
+    return not match.reason and match.base is not None and match.new is not None
+
+
 def _of_one_process(match: Match) -> bool:
-    """Whether it can be compared, and a side of it is of one process."""
-    if match.reason or match.base is None or match.new is None:
-        return False
-    return match.base[0].processes < 2 or match.new[0].processes < 2
+    """Whether a side of it is of one process."""
+    return any(side is not None and side[0].processes < 2 for side in (match.base, match.new))
+
+
+def _refused(match: Match) -> Pair:
+    """The pair of a match that is not comparable."""
+    statuses = tuple(side[0].status if side else None for side in (match.base, match.new))
+    return Pair(*match.key, reason=match.reason, statuses=statuses)  # type: ignore[arg-type]
 
 
 def _has_moved(pair: Pair) -> bool:
     """Whether the machine is not what it was, by its canary."""
     return pair.canary_ratio is not None and not 1 / MOST_MOVED <= pair.canary_ratio <= MOST_MOVED
-
-
-def _times_of(matches: Sequence[Match]) -> dict[int, tuple[Level, Level]]:
-    """Levels of base and new by the identity of a match that can be compared."""
-    sides = {
-        id(match): (match.base[0], match.new[0])
-        for match in matches
-        if not match.reason and match.base is not None and match.new is not None
-    }
-    found = iter(levels_of(list(chain.from_iterable(sides.values()))))
-    return dict(zip(sides, zip(found, found, strict=True), strict=True))
 
 
 def _beside(matches: Sequence[Match], spreads: Mapping[str, float]) -> dict[int, two_runs.Difference]:
@@ -266,9 +266,8 @@ def _beside(matches: Sequence[Match], spreads: Mapping[str, float]) -> dict[int,
 
 def _spread(base: Level, new: Level) -> Joined:
     """Two runs of several processes without a common canary: their own errors and what runs of equal code differ by."""
-    errors = base.error, new.error
-    squares = [error.size**2 for error in errors]
-    below = sum(square**2 / error.degrees for square, error in zip(squares, errors, strict=True))
+    squares = [level.size**2 for level in (base, new)]
+    below = sum(square**2 / level.degrees for square, level in zip(squares, (base, new), strict=True))
     whole = sum(squares) + KNOWN_SPREAD**2
     log = new.log - base.log if base.slots == new.slots else math.log(new.ns / base.ns)
     return Joined(log, math.sqrt(whole), whole**2 / below if below else math.inf, 0)

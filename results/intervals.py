@@ -55,13 +55,16 @@ class Error(NamedTuple):
     bias: float = 0.0
 
 
-def errors(tables: np.ndarray) -> list[Error]:
-    """The error of each table's mean of column medians; `tables` is [tables, revolutions, slots], all above 0."""
+def errors(tables: np.ndarray) -> np.ndarray:
+    """The error of each table's mean of column medians as a row, [tables, fields of `Error`].
+
+    `tables` is [tables, revolutions, slots], all above 0.
+    """
     import numpy as np
 
     count, revolutions = tables.shape[:2]
     if revolutions < 2:
-        return [Error(math.inf, 1.0)] * count
+        return np.tile(Error(math.inf, 1.0), (count, 1))
     ordered = np.sort(tables, axis=1)
     medians = (ordered[:, (revolutions - 1) // 2] + ordered[:, revolutions // 2]) / 2
     signs = np.sign(tables - medians[:, None])
@@ -73,8 +76,7 @@ def errors(tables: np.ndarray) -> list[Error]:
     size = alone * np.sqrt(together * memory)
     bias = np.maximum(skewed, _wrong_mode(tables, together))
     calm = one == 0
-    found = np.where(calm, 0.0, size), degrees, np.where(calm, 0.0, bias)
-    return list(map(Error, *(one.tolist() for one in found)))
+    return np.stack([np.where(calm, 0.0, size), degrees, np.where(calm, 0.0, bias)], axis=1)
 
 
 def _median_errors(tables: np.ndarray, ordered: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -6,12 +6,18 @@ What several processes measured beside a canary is compared share by share (`res
 
 from __future__ import annotations
 
+import gc
+import json
 import os
+import signal
+import sys
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from operator import attrgetter
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
+from subprocess import DEVNULL, PIPE, Popen
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import msgspec
 
@@ -19,9 +25,13 @@ from results.collector import no_cycles
 from results.opening import stem_of
 from results.record import Ceiling, End, Run
 from results.run_file import RunFile
-from results.statistics import Level, Series, levels
+from results.statistics import Level, Series, level_rows
 from results.store import read_times
 from results.timed import PassedOver, Timed
+from workloads.case import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 __all__ = ["levels_of", "read_several_times"]
 
@@ -30,10 +40,10 @@ LONG = 16 << 20
 """Bytes of a record from which on a process of its own is worth its start (0.3 s)."""
 
 
-class _Levelled(Timed, frozen=True, kw_only=True):
+class _Levelled(Timed, frozen=True, kw_only=True, array_like=True):
     """A measurement on its way from a process of ours, with its level in place of its samples."""
 
-    level: Level | msgspec.UnsetType = msgspec.UNSET  # type: ignore[assignment]
+    level: bytes | msgspec.UnsetType = msgspec.UNSET  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
         # Its samples were looked at where they were read; here they may be gone.
@@ -41,11 +51,10 @@ class _Levelled(Timed, frozen=True, kw_only=True):
 
 
 class _Sent(msgspec.Struct):
-    """A `RunFile` on its way between processes."""
+    """What goes before the measurements of a `RunFile` on its way between processes."""
 
     run: Run
     ceilings: list[Ceiling]
-    measurements: list[_Levelled]
     digests: list[str]
     end: End | None
     torn: bool
@@ -55,46 +64,135 @@ class _Sent(msgspec.Struct):
     last_digest: str
 
 
-_DECODER = msgspec.msgpack.Decoder(_Sent)
-_kept: list[RunFile] = []
-"""What a process of ours has read: taking it apart comes after sending it, when nobody waits."""
+PART = 8192
+"""Measurements that are sent at once: one side takes them apart while the other puts the next together."""
+_BEGIN = msgspec.msgpack.Decoder(_Sent | str)
+_SOME = msgspec.msgpack.Decoder(list[_Levelled])
+_fields = attrgetter(*(name for name in Timed.__struct_fields__ if name != "level"))
 
 
-def levels_of(lines: Sequence[Any]) -> list[Level]:
-    """The level of each measurement: the one that it brought, or that of its samples, computed once wherever it stands twice.
+def levels_of(lines: Sequence[Any]) -> np.ndarray:
+    """The level of each measurement, as `level_rows` has it: the one that it brought, or that of its samples, computed once
+    wherever it stands twice.
 
     Raises ValueError without either.
     """
+    import numpy as np
+
     brought: list[Any] = [getattr(line, "level", msgspec.UNSET) for line in lines]
     others = {id(line): line for line, level in zip(lines, brought, strict=True) if level is msgspec.UNSET}
-    if not others:
-        return brought
-    found: dict[int, Any] = dict(zip(others, levels(list(map(Series.of, others.values()))), strict=True))
-    return [found.get(id(line), level) for line, level in zip(lines, brought, strict=True)]
+    if others:
+        found = dict(zip(others, _packed(list(others.values())), strict=True))
+        brought = [found.get(id(line), level) for line, level in zip(lines, brought, strict=True)]
+    return np.frombuffer(b"".join(brought)).reshape(-1, len(Level._fields))
 
 
-def read_several_times(paths: Sequence[Path]) -> list[RunFile]:
-    """`read_times` of each file; long ones at once. Raises UserError as that does, of a file that is wrong."""
+def _packed(lines: Sequence[Any]) -> list[bytes]:
+    """The level of each as the bytes of its row."""
+    rows = level_rows(list(map(Series.of, lines)))
+    whole, width = rows.tobytes(), rows.strides[0]
+    return [whole[at : at + width] for at in range(0, len(whole), width)]
+
+
+def read_several_times(paths: Sequence[Path], meanwhile: Callable[[], object] = lambda: None) -> list[RunFile]:
+    """`read_times` of each file; long ones at once. Raises UserError as that does, of a file that is wrong.
+
+    `meanwhile` is called where others are waited for, and before this returns.
+    """
     elsewhere = [path for path in paths if _size(path) >= LONG][: min(os.cpu_count() or 1, len(paths)) - 1]
     if not elsewhere:
-        return [read_times(path) for path in paths]
-    from concurrent.futures import ProcessPoolExecutor
-    from multiprocessing import get_context
+        short = [read_times(path) for path in paths]
+        meanwhile()
+        return short
+    with no_cycles(), ExitStack() as stack:
+        readers = {path: stack.enter_context(_Reader(path)) for path in elsewhere}
+        here = {path: _with_levels(read_times(path)) for path in paths if path not in readers}
+        meanwhile()
+        found = here | {path: reader.received() for path, reader in readers.items()}
+        return [found[path] for path in paths]
 
-    # A fresh interpreter: a copy of this one would share the threads and locks of whatever was loaded before.
-    pool = ProcessPoolExecutor(len(elsewhere), get_context("spawn"))
+
+class _Reader:
+    """A process that reads a record: a fresh interpreter, since a copy of this one would share its threads and locks."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        order = json.dumps([sys.path, str(path)])
+        self._process = Popen([sys.executable, "-c", _CODE, order], stdin=DEVNULL, stdout=PIPE)
+
+    def __enter__(self) -> _Reader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._process:  # closes its output and waits for it
+            self._process.kill()
+
+    def received(self) -> RunFile:
+        """Waits for what it read. Raises UserError where the file is wrong, or the reader was ended."""
+        begin = _BEGIN.decode(self._message())
+        if isinstance(begin, str):
+            raise UserError(begin)
+        measurements: list[Any] = []
+        while some := _SOME.decode(self._message()):
+            measurements += some
+        return RunFile(
+            stem=stem_of(self._path),
+            run=begin.run,
+            ceilings=tuple(begin.ceilings),
+            measurements=tuple(measurements),
+            digests=tuple(begin.digests),
+            end=begin.end,
+            torn=begin.torn,
+            lines=begin.lines,
+            parts=(PassedOver(),) * begin.parts,
+            newer=begin.newer,
+            last_digest=begin.last_digest,
+        )
+
+    def _message(self) -> bytes:
+        assert self._process.stdout
+        size = int.from_bytes(self._process.stdout.read(_SIZE), "big")
+        found = self._process.stdout.read(size)
+        if not found or len(found) < size:
+            ended = f"ended with {self._process.wait()} in the midst: is there memory enough for both?"
+            raise UserError(f"the process that read {self._path.name} {ended}")
+        return found
+
+
+_SIZE = 8
+"""Bytes that say how long a message is."""
+_CODE = """
+import json, sys
+sys.path[:], path = json.loads(sys.argv[1])
+from results.levelled import send
+send(path)
+"""
+
+
+def send(path: str) -> NoReturn:
+    """Reads a record for another process, sends it what it needs by standard output, and ends this process."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # whoever interrupts means the other one: no word from here
+    gc.disable()
+    with os.fdopen(1, "wb") as to:
+        for message in _messages(path):
+            text = msgspec.msgpack.encode(message, enc_hook=list)
+            to.write(len(text).to_bytes(_SIZE, "big"))
+            to.write(text)
+    os._exit(0)  # taking apart what was read would only take time
+
+
+def _messages(path: str) -> Iterator[Any]:
+    """What is wrong, or `_Sent` and after it the measurements in parts, of which the last one is empty."""
     try:
-        # By files: 60 MB go slowly through a pipe.
-        # A reader may still write where another file was wrong: that is no second mistake.
-        with no_cycles(), TemporaryDirectory(prefix="moemark-", ignore_cleanup_errors=True) as folder:
-            files = {path: Path(folder) / str(number) for number, path in enumerate(elsewhere)}
-            sent = {path: pool.submit(_sent, path, file) for path, file in files.items()}
-            here = {path: _with_levels(read_times(path)) for path in paths if path not in sent}
-            for one in sent.values():
-                one.result()
-            return [here[path] if path in here else _received(path, files[path].read_bytes()) for path in paths]
-    finally:
-        pool.shutdown(wait=False)  # what they have to clean up is their own affair
+        found = _with_levels(read_times(path))
+    except UserError as problem:
+        yield str(problem)
+        return
+    about = (found.run, list(found.ceilings), list(found.digests), found.end, found.torn, found.lines)
+    yield _Sent(*about, len(found.parts), found.newer, found.last_digest)
+    for at in range(0, len(found.measurements), PART):
+        yield list(map(_row, found.measurements[at : at + PART]))
+    yield []
 
 
 def _size(path: Path) -> int:
@@ -102,43 +200,20 @@ def _size(path: Path) -> int:
     return path.stat().st_size if path.is_file() else 0
 
 
-def _sent(path: Path, to: Path) -> None:
-    with no_cycles():
-        found = _with_levels(read_times(path))
-        lines: list[Any] = list(found.measurements)
-        _kept.append(found)
-        about = (found.run, list(found.ceilings), lines, list(found.digests), found.end, found.torn, found.lines)
-        whole = _Sent(*about, len(found.parts), found.newer, found.last_digest)
-        to.write_bytes(msgspec.msgpack.encode(whole, enc_hook=list))
+def _row(line: Any) -> tuple[Any, ...]:
+    """A `_Levelled` as it travels; its level, the last field, only where there is one."""
+    begin = "measurement", *_fields(line)
+    return begin if line.level is msgspec.UNSET else (*begin, line.level)
 
 
 def _with_levels(found: RunFile) -> RunFile:
     """The same, whose measurements of one process have their levels in place of their samples."""
+    put = msgspec.structs.force_setattr
     lines: list[Any] = [line for line in found.measurements if line.processes < 2 and line.samples_ns]
-    for line, level in zip(lines, levels([Series.of(line) for line in lines]), strict=True):
-        for name, value in (
-            ("level", level),
-            ("samples_ns", NOTHING),
-            ("slots", None),
-            ("turns", []),
-            ("canary_ns", []),
-        ):
-            msgspec.structs.force_setattr(line, name, value)
+    for line, level in zip(lines, _packed(lines), strict=True):
+        put(line, "level", level)
+        put(line, "samples_ns", NOTHING)
+        put(line, "slots", None)
+        put(line, "turns", [])
+        put(line, "canary_ns", [])
     return found
-
-
-def _received(path: Path, text: bytes) -> RunFile:
-    found = _DECODER.decode(text)
-    return RunFile(
-        stem=stem_of(path),
-        run=found.run,
-        ceilings=tuple(found.ceilings),
-        measurements=tuple(found.measurements),  # type: ignore[arg-type]
-        digests=tuple(found.digests),
-        end=found.end,
-        torn=found.torn,
-        lines=found.lines,
-        parts=(PassedOver(),) * found.parts,  # type: ignore[arg-type]
-        newer=found.newer,
-        last_digest=found.last_digest,
-    )

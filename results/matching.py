@@ -53,8 +53,7 @@ def fastest(measurements: Iterable[Measurement]) -> Measurement | None:
     ranked = [line for line in measurements if line.status == "ok" and line.division != "open"]
     if len(ranked) < 2:
         return ranked[0] if ranked else None
-    times = [level.ns for level in levels_of(ranked)]
-    return ranked[times.index(min(times))]
+    return ranked[int(levels_of(ranked)[:, 0].argmin())]
 
 
 def _by_key(run_file: RunFile) -> dict[Key, Side]:
@@ -70,9 +69,9 @@ def _match(key: Key, base: Side | None, new: Side | None) -> Match:
 
 def _refusal(base: Measurement, new: Measurement) -> str | None:
     """Why two measurements of one name must not be compared."""
-    for side, line in (("base", base), ("new", new)):
-        if line.status != "ok":
-            return f"{side} is {line.status}" + (f": {line.reason}" if line.reason else "")
+    if base.status != "ok" or new.status != "ok":
+        side, line = ("base", base) if base.status != "ok" else ("new", new)
+        return f"{side} is {line.status}" + (f": {line.reason}" if line.reason else "")
     if base.case_digest != new.case_digest:
         return "different work: the case digests differ (another version of the workload or the model)"
     if base.input_digest != new.input_digest:

@@ -14,9 +14,10 @@ Only NumPy and the standard library: this runs inside workers too.
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import chain, repeat
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from itertools import starmap
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from results.intervals import Error, errors
 from results.student import t_quantile
@@ -34,13 +35,14 @@ __all__ = [
     "Verdict",
     "columns",
     "estimate",
+    "estimates",
     "geometric_mean",
+    "level_rows",
     "levels",
     "percentile",
     "percentiles",
     "process_levels",
     "ratio",
-    "ratio_of",
     "ratios_of",
     "samples_needed",
     "slot_spread",
@@ -102,31 +104,48 @@ class Level(NamedTuple):
     """What the samples of one measurement say of the time of a call."""
 
     ns: float
-    """Mean over slots of each slot's median."""
+    """Mean over slots of each slot's median, with its 95 % interval:"""
+    low_ns: float
+    high_ns: float
     log: float
     """Mean over slots of the logarithm of each slot's median."""
-    slots: int
-    error: Error
-    half: float
-    """Half-width of the 95 % interval on the log scale."""
+    slots: float
+    size: float
+    """This and the next two: the fields of its `Error`."""
+    degrees: float
+    bias: float
 
     @property
     def estimate(self) -> Estimate:
-        """With its 95 % interval."""
-        return Estimate(self.ns, self.ns * math.exp(-self.half), self.ns * _exp(self.half))
+        """The time alone."""
+        return Estimate(self.ns, self.low_ns, self.high_ns)
 
 
 def levels(several: Sequence[Series]) -> list[Level]:
-    """The level of each measurement; those of one shape are computed at once. Raises ValueError without samples."""
+    """The level of each measurement. Raises ValueError without samples."""
+    return list(starmap(Level, level_rows(several).tolist()))
+
+
+def level_rows(several: Sequence[Series]) -> np.ndarray:
+    """The level of each measurement as a row, [measurements, fields of `Level`]; those of one shape are computed at once.
+
+    Raises ValueError without samples.
+    """
     import numpy as np
 
-    found = {n: _level_of_processes(series, _table(series)) for n, series in enumerate(several) if series.processes}
+    found = np.empty((len(several), len(Level._fields)))
+    for number, series in enumerate(several):
+        if series.processes:
+            found[number] = _level_of_processes(series, _table(series))
     for members, stack in _stacks({n: series for n, series in enumerate(several) if not series.processes}):
         medians = np.median(stack, axis=1)
-        centres, logs = medians.mean(axis=1).tolist(), np.log(medians).mean(axis=1).tolist()
-        known = errors(stack)
-        found |= zip(members, map(Level, centres, logs, repeat(stack.shape[2]), known, _halves(known)), strict=True)
-    return [found[number] for number in range(len(several))]
+        found[members] = _rows(medians.mean(axis=1), np.log(medians).mean(axis=1), stack.shape[2], errors(stack))
+    return found
+
+
+def estimates(rows: np.ndarray) -> list[Estimate]:
+    """The times of rows of levels."""
+    return list(map(Estimate, *rows[:, :3].T.tolist()))
 
 
 def process_levels(series: Series) -> tuple[np.ndarray, np.ndarray]:
@@ -153,16 +172,25 @@ def _process_levels(tables: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarra
     return np.array([np.median(table - profile) for table in tables]), profile
 
 
-def _level_of_processes(series: Series, table: np.ndarray) -> Level:
+def _level_of_processes(series: Series, table: np.ndarray) -> np.ndarray:
     import numpy as np
 
     found, profile = _process_levels(_split(np.log(table), series))
     centre, count = float(found.mean()), len(found)
     error = Error(float(found.std(ddof=1)) / math.sqrt(count), count - 1.0) if count > 1 else Error(math.inf, 1.0)
-    (half,) = _halves([error])
-    return Level(
-        math.exp(centre) * float(np.exp(profile).mean()), centre + float(profile.mean()), len(profile), error, half
-    )
+    time = math.exp(centre) * float(np.exp(profile).mean())
+    return _rows(np.array([time]), centre + float(profile.mean()), len(profile), np.array([error]))[0]
+
+
+def _rows(centres: np.ndarray, logs: np.ndarray | float, slots: int, several: np.ndarray) -> np.ndarray:
+    """Rows of levels whose estimates are `centres`, with their errors."""
+    import numpy as np
+
+    found = np.empty((len(centres), len(Level._fields)))
+    sizes, degrees, biases = several.T
+    found[:, :3] = _with_interval(centres, _half_widths(sizes, degrees) + biases)
+    found[:, 3], found[:, 4], found[:, 5:] = logs, slots, several
+    return found
 
 
 def _stacks(several: Mapping[int, Series]) -> Iterator[tuple[list[int], np.ndarray]]:
@@ -256,34 +284,28 @@ def slot_spread(samples_ns: Sequence[int], slots: Sequence[int] | None) -> float
 
 
 def ratio(base: Series, new: Series) -> Ratio:
-    """New over base of one process each, as `ratio_of` has it."""
-    return ratio_of(*levels([base, new]))
+    """New over base, one process each; its interval as in `ratios_of`."""
+    rows = level_rows([base, new])
+    return ratios_of(rows[:1], rows[1:])[0]
 
 
-def ratio_of(base: Level, new: Level) -> Ratio:
-    """New over base, as `ratios_of` has it."""
-    return ratios_of([(base, new)])[0]
-
-
-def ratios_of(pairs: Sequence[tuple[Level, Level]]) -> list[Ratio]:
-    """New over base of each (base, new), slot with slot on the log scale: the geometric mean over slots of medians' ratios.
+def ratios_of(base: np.ndarray, new: np.ndarray) -> list[Ratio]:
+    """New over base, rows of levels: slot with slot on the log scale, the geometric mean over slots of medians' ratios.
 
     The interval joins both sides' standard errors, degrees of freedom by Welch and Satterthwaite. Where the two do not
     have the same slots, the plain estimates are divided.
     """
     import numpy as np
 
-    if not pairs:
-        return []
-    centres = [new.log - base.log if base.slots == new.slots else math.log(new.ns / base.ns) for base, new in pairs]
-    each = chain.from_iterable(base.error + new.error for base, new in pairs)
-    known = np.fromiter(each, np.float64).reshape(-1, 6)  # size, degrees and bias of both sides
-    sizes, degrees = known[:, 0::3], known[:, 1::3]
+    columns = base.T, new.T
+    (ns, _, _, logs, slots, *_), (new_ns, _, _, new_logs, new_slots, *_) = columns
+    centres = np.where(slots == new_slots, new_logs - logs, np.log(new_ns / ns))
+    sizes, degrees, biases = (np.stack([side[number] for side in columns], axis=1) for number in (5, 6, 7))
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         below = np.sum(sizes**4 / degrees, axis=1)
         joint = np.where((below > 0) & (below < np.inf), np.sum(sizes**2, axis=1) ** 2 / below, 1.0)
-    halves = (_half_widths(np.hypot(*sizes.T), joint) + known[:, 2::3].sum(axis=1)).tolist()
-    return list(map(_ratio, centres, halves))
+    halves = _half_widths(np.hypot(*sizes.T), joint) + biases.sum(axis=1)
+    return list(map(Ratio, *_with_interval(np.exp(centres), halves).T.tolist()))
 
 
 def verdict(compared: Ratio, threshold: float = 0.01, same: float = 0.02) -> Verdict:
@@ -315,7 +337,7 @@ def time_of(line: Observed) -> Estimate:
 
 
 def _estimate(series: Series) -> Estimate:
-    return levels([series])[0].estimate
+    return estimates(level_rows([series]))[0]
 
 
 def _ratio(log_centre: float, half: float) -> Ratio:
@@ -327,12 +349,16 @@ def _exp(log: float) -> float:
     return math.exp(log) if log < 700 else math.inf
 
 
-def _halves(several: Sequence[Error]) -> list[float]:
-    """Half-width of the 95 % interval of each, on the log scale."""
+def _with_interval(centres: np.ndarray, halves: np.ndarray) -> np.ndarray:
+    """Centres, and the lower and upper ends of their intervals, whose half-widths are on the log scale, [measurements, 3].
+
+    One beyond what a number can hold is no knowledge at all.
+    """
     import numpy as np
 
-    sizes, degrees, biases = map(np.array, zip(*several, strict=True))
-    return list((_half_widths(sizes, degrees) + biases).tolist())
+    with np.errstate(over="ignore"):
+        spread = np.exp(halves)
+        return np.stack([centres, centres / spread, centres * spread], axis=1)
 
 
 def _half_widths(sizes: np.ndarray, degrees: np.ndarray) -> np.ndarray:
@@ -376,9 +402,18 @@ def _times(several: Sequence[Series]) -> np.ndarray:
     """Nanoseconds of one call in each sample, [measurements, samples], of measurements of equally many samples."""
     import numpy as np
 
-    samples = np.array([series.samples_ns for series in several], dtype=np.float64)
+    samples = np.array(_joined([series.samples_ns for series in several]), dtype=np.float64)
     # A duration of 0 is a clock too coarse for the call; half a tick keeps the logarithm finite.
     return np.asarray(np.maximum(samples, 0.5) / np.array([[series.calls_per_sample] for series in several]))
+
+
+def _joined(several: Sequence[Sequence[int]]) -> Any:
+    """What NumPy makes rows of; arrays are joined first, which it would read one by one."""
+    import numpy as np
+
+    if not all(type(one) is array and one.typecode == "q" for one in several):
+        return several
+    return np.frombuffer(b"".join(several), dtype=np.int64).reshape(len(several), -1)  # type: ignore[arg-type]
 
 
 def columns(slots: Sequence[int]) -> np.ndarray:

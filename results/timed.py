@@ -48,7 +48,7 @@ class Timed(_Light, frozen=True, kw_only=True, tag_field="kind", tag="measuremen
     canary_ns: list[Count] = []
     warnings: list[str] = []
     level: msgspec.UnsetType = msgspec.UNSET
-    """No record holds one: set where the level of the samples (`results.statistics.levels`) stands in for them."""
+    """No record holds one: set where the level of the samples stands in for them (`results.levelled`)."""
 
     def __post_init__(self) -> None:
         consistent(self)

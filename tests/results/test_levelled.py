@@ -11,7 +11,7 @@ from benchmarks.stored import forged
 from results import levelled, store
 from results.compare import Comparison, compare
 from results.levelled import levels_of, read_several_times
-from results.statistics import Series, levels
+from results.statistics import Series, level_rows
 from results.store import RunFile
 from tests.results.conftest import WriteRun, failed, measurement, run_header, several
 from tests.results.test_compare import OTHER, timed
@@ -70,6 +70,24 @@ def test_what_is_wrong_with_a_record_is_said_as_if_it_were_read_here(write_run: 
     assert [file.warning for file in read_several_times([path, broken])] == [None, store.read(broken).warning]
 
 
+@pytest.mark.usefixtures("apart")
+def test_a_reader_that_was_ended_is_a_sentence(
+    write_run: WriteRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_run(measurement())
+    path = tmp_path / "base.jsonl"
+    monkeypatch.setattr(levelled, "_CODE", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
+    with pytest.raises(UserError, match=r"read base\.jsonl ended with -9"):
+        read_several_times([path, path])
+
+
+@pytest.mark.usefixtures("apart")
+def test_a_record_can_be_given_twice(write_run: WriteRun, tmp_path: Path) -> None:
+    write_run(measurement())
+    one, other = read_several_times([tmp_path / "base.jsonl"] * 2)
+    assert compare(one, other).mean_verdict == "same"
+
+
 def test_short_records_are_read_in_this_process(write_run: WriteRun, tmp_path: Path) -> None:
     write_run(timed(1_000_000))
     (found,) = read_several_times([tmp_path / "base.jsonl"])
@@ -81,9 +99,9 @@ def test_short_records_are_read_in_this_process(write_run: WriteRun, tmp_path: P
 def test_a_level_that_came_along_is_taken_before_the_samples(write_run: WriteRun, tmp_path: Path) -> None:
     write_run(timed(1_000_000))
     (line,) = store.read_times(tmp_path / "base.jsonl").measurements
-    (level,) = levels([Series.of(timed(3_000_000))])
-    msgspec.structs.force_setattr(line, "level", level)
-    assert levels_of([line, timed(2_000_000)]) == [level, *levels([Series.of(timed(2_000_000))])]
+    (brought,), (own,) = (level_rows([Series.of(timed(ns))]) for ns in (3_000_000, 2_000_000))
+    msgspec.structs.force_setattr(line, "level", brought.tobytes())
+    assert levels_of([line, timed(2_000_000)]).tolist() == [brought.tolist(), own.tolist()]
 
 
 @pytest.mark.parametrize("light", [True, False])
