@@ -6,6 +6,7 @@ start-up apart) / calls - (time of a call in a bare loop in that process). Tools
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import statistics
@@ -15,6 +16,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter_ns
+from types import SimpleNamespace
 
 __all__ = ["Counted", "by_name", "main", "tell"]
 
@@ -31,25 +33,12 @@ class Counted:
     def __init__(self, ns: int) -> None:
         self.ns, self.calls = ns, 0
 
-    def __call__(self) -> None:
+    def __call__(self, slot: int = 0) -> None:
         self.calls += 1
         if self.ns:
             end = perf_counter_ns() + self.ns
             while perf_counter_ns() < end:
                 pass
-
-
-class _Prepared:
-    """A prepared case whose calls are one function."""
-
-    synchronize: Callable[[], None] | None = None
-
-    def __init__(self, call: Counted) -> None:
-        self._call = call
-
-    def submit(self, slot: int) -> None:
-        """Makes the call of a slot."""
-        self._call()
 
 
 def by_name(name: str) -> Counted:
@@ -71,17 +60,17 @@ def tell(call: Counted, measure: Callable[[], object]) -> None:
 
 
 def _moemark() -> Callable[[Counted], object]:
-    """Warm-up, sampling and statistics; what they load is start-up."""
-    import numpy  # noqa: F401
-
+    """Warm-up and sampling, with its looks at the interval and its warnings; what they load is start-up."""
     from harness.sampling import Goal, Timer, sample, warm_up
     from results.statistics import estimate
 
+    estimate([1, 2], None, 1)
+    gc.freeze()  # as a worker does
+
     def measured(call: Counted) -> object:
-        timer = Timer(_Prepared(call), perf_counter_ns)
+        timer = Timer(SimpleNamespace(submit=call, synchronize=None), perf_counter_ns)
         goal = Goal("latency", 1e-9, round(SECONDS * 1e9))
-        taken = sample(timer, goal, warm_up(timer, goal))
-        return estimate(taken.ns, taken.slots, taken.calls_per_sample)
+        return sample(timer, goal, warm_up(timer, goal))
 
     return measured
 

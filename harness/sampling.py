@@ -11,13 +11,18 @@ import gc
 import math
 import statistics
 from array import array
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from itertools import chain, repeat
+from typing import TYPE_CHECKING, Any, Protocol
 
 from results.statistics import Estimate, estimate
 from workloads.problem import SLOTS
+
+if TYPE_CHECKING:
+    import numpy as np
 
 __all__ = [
     "DRIFT",
@@ -49,7 +54,9 @@ WARM_SHARE = 0.2
 """Largest share of the budget that warm-up may take beyond its first revolution."""
 DRIFT = 0.02
 LOOK_GROWTH = 1.2
-"""The interval is looked at again when the samples have grown by this factor."""
+"""The interval is looked at again when the samples have grown by this factor,"""
+LOOK_SHARE = 0.0025
+"""and not before the last look is so small a share of the time that has gone by since."""
 
 
 class Submits(Protocol):
@@ -178,19 +185,15 @@ class Timer:
 
     def window(self, revolutions: int, queued: bool) -> int:
         """Duration in ns of whole revolutions: each call completed before the next, or all queued and waited for once."""
-        submit, slots, rounds = self._submit, range(SLOTS), range(revolutions)
-        wait = self._wait
-        each = None if queued else wait
+        submit, wait = self._submit, self._wait
+        calls = chain.from_iterable(repeat(range(SLOTS), revolutions))
         begin = self.now()
-        if each is None:
-            for _ in rounds:
-                for slot in slots:
-                    submit(slot)
+        if queued or wait is None:
+            deque(map(submit, calls), maxlen=0)  # a loop in C that keeps no output
         else:
-            for _ in rounds:
-                for slot in slots:
-                    submit(slot)
-                    each()
+            for slot in calls:
+                submit(slot)
+                wait()
         if queued and wait is not None:
             wait()
         return self.now() - begin
@@ -243,13 +246,11 @@ def warm_up(
 def no_collector() -> Iterator[None]:
     """Keeps Python's collector out of the samples."""
     gc.collect()
-    gc.freeze()
     gc.disable()
     try:
         yield
     finally:
         gc.enable()
-        gc.unfreeze()
 
 
 def form_of(timer: Timer, goal: Goal, warm: Warm) -> Form:
@@ -327,20 +328,25 @@ class Sampler:
         `look` is called between samples. Returns the time that it took, in ns.
         """
         sustained, begin, before, worked = self._goal.scenario == "sustained", self._timer.now(), len(self.ns), 0
+        least, due = before + self.floor, 0.0
         while True:
             known = len(self.ns)
             self.take()
-            worked += sum(self.ns[known:])
             look()
-            elapsed, count = worked if sustained else self._timer.now() - begin, len(self.ns)
-            if count - before < self.floor:
+            count = len(self.ns)
+            if sustained:
+                worked += sum(self.ns[known:])
+            elapsed = worked if sustained else self._timer.now() - begin
+            if count < least:
                 continue
             if elapsed >= length_ns:
                 return elapsed
-            if count < self._look_at:
+            if count < self._look_at or elapsed < due:
                 continue
-            self._look_at = math.ceil(count * LOOK_GROWTH)
+            looked = self._timer.now()
             now = estimate(self.ns, self.slots, self.form.calls)
+            self._look_at = math.ceil(count * LOOK_GROWTH)
+            due = elapsed + (self._timer.now() - looked) / LOOK_SHARE
             progress(Progress(now, elapsed, length_ns))
             if not sustained and now.precision <= self._goal.precision:
                 return elapsed
@@ -357,24 +363,26 @@ def _drifted(taken: Sampler) -> bool:
 
     The intervals are those of independent samples: a trend would widen the estimate's own interval until it hid itself.
     """
+    import numpy as np
+
     levels = _levels(taken)
     third = len(levels) // 3
     first, last = levels[:third], levels[-third:]
-    difference = abs(statistics.median(last) - statistics.median(first))
+    difference = abs(float(np.median(last) - np.median(first)))
     return difference > max(DRIFT, math.hypot(_half_width(first), _half_width(last)))
 
 
-def _levels(taken: Sampler) -> list[float]:
+def _levels(taken: Sampler) -> np.ndarray:
     """Each sample over the median of its slot (of all samples, where they have none)."""
-    if taken.slots is None:
-        middle = statistics.median(taken.ns)
-        return [ns / middle for ns in taken.ns]
-    middles = [statistics.median(taken.ns[slot::SLOTS]) for slot in range(SLOTS)]
-    return [ns / middles[slot] for ns, slot in zip(taken.ns, taken.slots, strict=True)]
+    import numpy as np
+
+    table = np.reshape(taken.ns, (-1, SLOTS if taken.slots else 1))
+    return np.ravel(table / np.median(table, axis=0))
 
 
-def _half_width(levels: list[float]) -> float:
+def _half_width(levels: np.ndarray) -> float:
     """Half of the 95 % interval of the median: 1.96 * 1.2533 standard errors, the deviation from the median one (1.4826)."""
-    middle = statistics.median(levels)
-    spread = 1.4826 * statistics.median(abs(level - middle) for level in levels)
+    import numpy as np
+
+    spread = 1.4826 * float(np.median(np.abs(levels - np.median(levels))))
     return 1.96 * 1.2533 * spread / math.sqrt(len(levels))

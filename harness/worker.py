@@ -6,6 +6,7 @@ Runs under any interpreter that has numpy, msgspec, psutil, py-cpuinfo and the t
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import select
 import signal
@@ -87,6 +88,7 @@ class Worker:
         except (Exception, SystemExit) as error:  # a runtime that breaks on import is a target that cannot run
             self._tell({"event": "refusal", "reason": one_line(error)})
         else:
+            gc.freeze()  # what the runtime loaded stays: to look through it before each measurement would take 50 ms
             self._bench = bench
             self._target_name = request["recorded"]
             self._tell({"event": "hello", **told})

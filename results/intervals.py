@@ -204,10 +204,7 @@ def _lesser_majority(lesser: np.ndarray, count: int) -> np.ndarray:
     half = (count + 1) // 2
     size = 2 * half - 1  # a tie among an even number, counted half, is as likely as one draw less allows
     wins = np.arange(half, size + 1)
-    log_ways = np.array([_log_choose(size, int(win)) for win in wins])
+    log_factorials = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, size + 1)))])
+    log_ways = log_factorials[size] - log_factorials[wins] - log_factorials[size - wins]
     share = np.clip(lesser, 1e-12, 0.5)[:, None]
     return np.asarray(np.exp(log_ways + wins * np.log(share) + (size - wins) * np.log1p(-share)).sum(axis=1))
-
-
-def _log_choose(size: int, chosen: int) -> float:
-    return math.lgamma(size + 1) - math.lgamma(chosen + 1) - math.lgamma(size - chosen + 1)
