@@ -218,7 +218,9 @@ class _Judge:
             return self._beyond(pair, self._beside[id(match)])
         if "contended" in base.warnings or "contended" in new.warnings:
             return replace(pair, reason=CONTENDED)
-        return self._decided(replace(pair, reason=NO_CANARY), _spread(*(Level(*side[number]) for side in self._levels)))
+        return self._decided(
+            replace(pair, reason=NO_CANARY), _spread(*(Level(*side[number].tolist()) for side in self._levels))
+        )
 
     def _beyond(self, pair: Pair, found: two_runs.Difference) -> Pair:
         moved = math.exp(found.canary)
@@ -267,9 +269,11 @@ def _beside(matches: Sequence[Match], spreads: Mapping[str, float]) -> dict[int,
 def _spread(base: Level, new: Level) -> Joined:
     """Two runs of several processes without a common canary: their own errors and what runs of equal code differ by."""
     squares = [level.size**2 for level in (base, new)]
+    log = new.log - base.log if base.slots == new.slots else math.log(new.ns / base.ns)
+    if math.isinf(sum(squares)):
+        return Joined(log, math.inf, 1.0, 0)
     below = sum(square**2 / level.degrees for square, level in zip(squares, (base, new), strict=True))
     whole = sum(squares) + KNOWN_SPREAD**2
-    log = new.log - base.log if base.slots == new.slots else math.log(new.ns / base.ns)
     return Joined(log, math.sqrt(whole), whole**2 / below if below else math.inf, 0)
 
 

@@ -7,16 +7,16 @@ What several processes measured beside a canary is compared share by share (`res
 from __future__ import annotations
 
 import gc
-import json
 import os
-import signal
+import select
 import sys
+import threading
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from operator import attrgetter
 from pathlib import Path
-from subprocess import DEVNULL, PIPE, Popen
+from subprocess import DEVNULL, Popen
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import msgspec
@@ -37,7 +37,7 @@ __all__ = ["levels_of", "read_several_times"]
 
 NOTHING = array("q")
 LONG = 16 << 20
-"""Bytes of a record from which on a process of its own is worth its start (0.3 s)."""
+"""Bytes of a record from which on a process of its own is worth its start (0.1 s)."""
 
 
 class _Levelled(Timed, frozen=True, kw_only=True, array_like=True):
@@ -60,14 +60,15 @@ class _Sent(msgspec.Struct):
     torn: bool
     lines: int
     parts: int
-    newer: str | None
+    newer: bytes | None
     last_digest: str
 
 
+KILLED = -9
 PART = 8192
 """Measurements that are sent at once: one side takes them apart while the other puts the next together."""
-_BEGIN = msgspec.msgpack.Decoder(_Sent | str)
-_SOME = msgspec.msgpack.Decoder(list[_Levelled])
+_BEGIN = msgspec.msgpack.Decoder(_Sent | bytes)
+_SOME = msgspec.msgpack.Decoder(list[_Levelled] | bytes)
 _fields = attrgetter(*(name for name in Timed.__struct_fields__ if name != "level"))
 
 
@@ -99,7 +100,8 @@ def read_several_times(paths: Sequence[Path], meanwhile: Callable[[], object] = 
 
     `meanwhile` is called where others are waited for, and before this returns.
     """
-    elsewhere = [path for path in paths if _size(path) >= LONG][: min(os.cpu_count() or 1, len(paths)) - 1]
+    distinct = list(dict.fromkeys(paths))
+    elsewhere = [path for path in distinct if _size(path) >= LONG][: min(_helpers(), len(distinct) - 1)]
     if not elsewhere:
         short = [read_times(path) for path in paths]
         meanwhile()
@@ -113,27 +115,35 @@ def read_several_times(paths: Sequence[Path], meanwhile: Callable[[], object] = 
 
 
 class _Reader:
-    """A process that reads a record: a fresh interpreter, since a copy of this one would share its threads and locks."""
+    """A process that reads a record: a fresh interpreter, since a copy of this one would share its threads and locks.
+
+    It speaks by a pipe of its own, since what standard output says is not ours alone. -P: no module of the working directory.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        order = json.dumps([sys.path, str(path)])
-        self._process = Popen([sys.executable, "-c", _CODE, order], stdin=DEVNULL, stdout=PIPE)
+        ours, theirs = os.pipe()
+        words = [*sys.path, str(path), str(theirs), str(PART)]
+        self._pipe = os.fdopen(ours, "rb")
+        try:
+            command = [sys.executable, "-P", "-c", _CODE, *words]
+            self._process = Popen(command, stdin=DEVNULL, stdout=DEVNULL, pass_fds=(theirs,))
+        finally:
+            os.close(theirs)
 
     def __enter__(self) -> _Reader:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with self._process:  # closes its output and waits for it
-            self._process.kill()
+        self._process.kill()
+        self._pipe.close()
+        self._process.wait()
 
     def received(self) -> RunFile:
         """Waits for what it read. Raises UserError where the file is wrong, or the reader was ended."""
-        begin = _BEGIN.decode(self._message())
-        if isinstance(begin, str):
-            raise UserError(begin)
+        begin = self._told(_BEGIN)
         measurements: list[Any] = []
-        while some := _SOME.decode(self._message()):
+        while some := self._told(_SOME):
             measurements += some
         return RunFile(
             stem=stem_of(self._path),
@@ -145,54 +155,91 @@ class _Reader:
             torn=begin.torn,
             lines=begin.lines,
             parts=(PassedOver(),) * begin.parts,
-            newer=begin.newer,
+            newer=None if begin.newer is None else _text(begin.newer),
             last_digest=begin.last_digest,
         )
 
+    def _told(self, decoder: msgspec.msgpack.Decoder[Any]) -> Any:
+        found = decoder.decode(self._message())
+        if isinstance(found, bytes):
+            raise UserError(_text(found))
+        return found
+
     def _message(self) -> bytes:
-        assert self._process.stdout
-        size = int.from_bytes(self._process.stdout.read(_SIZE), "big")
-        found = self._process.stdout.read(size)
+        size = int.from_bytes(self._pipe.read(_SIZE), "big")
+        found = self._pipe.read(size)
         if not found or len(found) < size:
-            ended = f"ended with {self._process.wait()} in the midst: is there memory enough for both?"
-            raise UserError(f"the process that read {self._path.name} {ended}")
+            code = self._process.wait()
+            memory = ": is there memory enough for both?" if code == KILLED else ""
+            raise UserError(f"the process that read {self._path.name} ended with {code}{memory}")
         return found
 
 
 _SIZE = 8
 """Bytes that say how long a message is."""
 _CODE = """
-import json, sys
-sys.path[:], path = json.loads(sys.argv[1])
+import signal, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # whoever interrupts means the other process
+signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+*sys.path[:], path, pipe, part = sys.argv[1:]
 from results.levelled import send
-send(path)
+send(path, int(pipe), int(part))
 """
 
 
-def send(path: str) -> NoReturn:
-    """Reads a record for another process, sends it what it needs by standard output, and ends this process."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # whoever interrupts means the other one: no word from here
+def send(path: str, pipe: int, part: int) -> NoReturn:
+    """Reads a record for another process, sends it what it needs, and ends this process; earlier where that one is gone."""
     gc.disable()
-    with os.fdopen(1, "wb") as to:
-        for message in _messages(path):
-            text = msgspec.msgpack.encode(message, enc_hook=list)
+    threading.Thread(target=_end_with_reader, args=(pipe,), daemon=True).start()
+    with os.fdopen(pipe, "wb") as to:
+        for message in _messages(path, part):
+            text = _packed_message(message)
             to.write(len(text).to_bytes(_SIZE, "big"))
             to.write(text)
     os._exit(0)  # taking apart what was read would only take time
 
 
-def _messages(path: str) -> Iterator[Any]:
-    """What is wrong, or `_Sent` and after it the measurements in parts, of which the last one is empty."""
+def _packed_message(message: Any) -> bytes:
+    """As bytes; where it holds what cannot be sent, that in its place."""
+    try:
+        return msgspec.msgpack.encode(message, enc_hook=list)
+    except OverflowError:
+        return msgspec.msgpack.encode(b"a record holds a whole number beyond 64 bits: no run writes one")
+
+
+def _end_with_reader(pipe: int) -> None:
+    poll = select.poll()
+    poll.register(pipe, 0)  # no events asked for: that nobody reads is told all the same
+    poll.poll()
+    os._exit(1)
+
+
+def _messages(path: str, part: int) -> Iterator[Any]:
+    """What is wrong, or `_Sent` and after it the measurements, so many at once, and none at last."""
     try:
         found = _with_levels(read_times(path))
     except UserError as problem:
-        yield str(problem)
+        yield _bytes(str(problem))
         return
     about = (found.run, list(found.ceilings), list(found.digests), found.end, found.torn, found.lines)
-    yield _Sent(*about, len(found.parts), found.newer, found.last_digest)
-    for at in range(0, len(found.measurements), PART):
-        yield list(map(_row, found.measurements[at : at + PART]))
+    yield _Sent(*about, len(found.parts), None if found.newer is None else _bytes(found.newer), found.last_digest)
+    for at in range(0, len(found.measurements), part):
+        yield list(map(_row, found.measurements[at : at + part]))
     yield []
+
+
+def _bytes(text: str) -> bytes:
+    """Of what may hold the name of a file that is no UTF-8."""
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _text(some: bytes) -> str:
+    return some.decode("utf-8", "surrogatepass")
+
+
+def _helpers() -> int:
+    """How many other processes can read at once; none where a pipe cannot be handed on."""
+    return (os.cpu_count() or 1) - 1 if hasattr(select, "poll") else 0
 
 
 def _size(path: Path) -> int:

@@ -91,7 +91,8 @@ class Joined:
     def interval(self, level: float = LEVEL) -> Ratio:
         """Ratio B over A with its two-sided interval of confidence 1 - level."""
         half = self.error * t_quantile(1 - level / 2, self.degrees) if self.error else 0.0
-        return Ratio(math.exp(self.log), math.exp(self.log - half), math.exp(min(self.log + half, 700.0)))
+        high = self.log + half
+        return Ratio(math.exp(self.log), math.exp(self.log - half), math.exp(high) if high < 700 else math.inf)
 
     def p_above(self, threshold: float) -> float:
         """One-sided p of 'B is not slower than A by more than `threshold`' (0.01 is 1 %)."""

@@ -21,7 +21,7 @@ from results.chain import DIGEST, canonical, link
 from results.collector import no_cycles
 from results.opening import is_compressed, lines_of, stem_of
 from results.run_file import RunFile
-from results.timed import DECODER, PassedOver, Timed
+from results.timed import DECODER, PassedOver, Timed, timed_of
 from results.versions import is_newer_minor, known_part, migrated, needs_migration, too_deep
 from results.visible import visible
 from workloads.case import UserError
@@ -68,7 +68,7 @@ class Scan:
     extras: dict[int, dict[str, Any]] = field(default_factory=dict)
     newer: str | None = None
     version: int = record.SCHEMA_VERSION
-    as_ours: bool = False
+    as_ours: bool = field(init=False)
     """Whether lines may be taken as our writer writes them: of a version that needs no migration, and strictly."""
     last_digest: str = ""
     slots: dict[int, list[int]] = field(default_factory=dict)
@@ -334,7 +334,7 @@ def _decoded(scan: Scan, number: int, found: dict[str, Any]) -> record.Line | No
         scan.bad(number, str(problem))
         _need_header(scan, number)
         return None
-    return line
+    return timed_of(line) if scan.light and isinstance(line, record.Measurement) else line
 
 
 def _need_header(scan: Scan, number: int) -> None:

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 
-from results.record import AtLeastOne, Ceiling, Count, Division, End, Run, Status, consistent
+from results.record import AtLeastOne, Ceiling, Count, Division, End, Measurement, Run, Status, consistent
 
-__all__ = ["DECODER", "PassedOver", "Timed"]
+__all__ = ["DECODER", "PassedOver", "Timed", "timed_of"]
 
 
 class _Light(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -39,7 +40,7 @@ class Timed(_Light, frozen=True, kw_only=True, tag_field="kind", tag="measuremen
     input_digest: str | None = None
     samples_ns: Sequence[Count] = []
     """An array."""
-    slots: list[Count] | None = None
+    slots: list[int] | None = None
     calls_per_sample: AtLeastOne = 1
     processes: AtLeastOne = 1
     turns: list[_Turn] = []
@@ -54,6 +55,11 @@ class Timed(_Light, frozen=True, kw_only=True, tag_field="kind", tag="measuremen
         consistent(self)
         # A list of so many numbers takes four times the memory, and NumPy four times as long to read it.
         msgspec.structs.force_setattr(self, "samples_ns", array("q", self.samples_ns))
+
+
+def timed_of(line: Measurement) -> Any:
+    """The `Timed` of a measurement that was read whole."""
+    return Timed(**{name: getattr(line, name) for name in Timed.__struct_fields__ if name != "level"})
 
 
 class PassedOver(_Light, frozen=True, kw_only=True, tag_field="kind", tag="part"):

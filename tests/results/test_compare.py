@@ -101,6 +101,13 @@ def test_contention_that_the_canary_saw_is_in_the_interval(write_run: WriteRun) 
     assert only(compare(*runs)).verdict == "slower"
 
 
+@pytest.mark.filterwarnings("error")
+def test_processes_that_say_nothing_of_their_spread_decide_nothing(write_run: WriteRun) -> None:
+    once = [measurement(samples_ns=[ns] * 16, slots=list(range(16)), processes=2) for ns in (1_000_000, 2_000_000)]
+    (pair,) = compare(write_run(once[0]), write_run(once[1], name="new")).pairs
+    assert pair.ratio and (pair.verdict, pair.ratio.low, pair.ratio.high) == ("unsure", 0.0, math.inf)
+
+
 def test_over_many_cases_a_verdict_must_survive_the_correction(write_run: WriteRun) -> None:
     """One case of 40 that is just above the threshold: alone it is slower, among 39 equal ones Holm does not believe it."""
     cases = [OLMOE.replace("t16", f"t{n}") for n in range(1, 41)]
