@@ -418,7 +418,7 @@ def _contended(noise: Noise) -> bool:
 
 
 class _Reporter:
-    """Tells the conductor how sampling goes, a few times a second."""
+    """Tells the conductor how sampling goes, at most a few times a second."""
 
     def __init__(self, tell: Tell) -> None:
         self._tell = tell

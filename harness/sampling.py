@@ -15,7 +15,8 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import chain, repeat
+from itertools import chain, compress, repeat
+from operator import length_hint
 from typing import TYPE_CHECKING, Any, Protocol
 
 from results.statistics import Estimate, estimate
@@ -55,8 +56,10 @@ WARM_SHARE = 0.2
 DRIFT = 0.02
 LOOK_GROWTH = 1.2
 """The interval is looked at again when the samples have grown by this factor,"""
-LOOK_SHARE = 0.0025
-"""and not before the last look is so small a share of the time that has gone by since."""
+LOOK_SHARE = 0.005
+"""and not before a look (by the shortest for each sample) is so small a share of the time that has gone by since the last,"""
+MOST_BETWEEN = 0.25
+"""but when this share of the budget has gone by: a look during which the system did something else counts for nothing."""
 
 
 class Submits(Protocol):
@@ -82,7 +85,7 @@ class Goal:
 
 @dataclass(frozen=True)
 class Progress:
-    """What is known between revolutions."""
+    """What is known at a look at the interval."""
 
     estimate: Estimate
     elapsed_ns: int
@@ -184,19 +187,30 @@ class Timer:
         return self.now() - begin
 
     def window(self, revolutions: int, queued: bool) -> int:
-        """Duration in ns of whole revolutions: each call completed before the next, or all queued and waited for once."""
+        """Duration in ns of whole revolutions: each call completed before the next, or all queued and waited for once.
+
+        Raises RuntimeError where a call ends by StopIteration, which a loop in C takes for the end of all.
+        """
         submit, wait = self._submit, self._wait
         calls = chain.from_iterable(repeat(range(SLOTS), revolutions))
+        missing = repeat(True, SLOTS * revolutions)
         begin = self.now()
         if queued or wait is None:
-            deque(map(submit, calls), maxlen=0)  # a loop in C that keeps no output
-        else:
-            for slot in calls:
-                submit(slot)
+            deque(compress(map(submit, calls), missing), maxlen=0)  # a loop in C that keeps no output
+            if wait is not None:
                 wait()
-        if queued and wait is not None:
+            return self._whole(self.now() - begin, missing)
+        for slot in calls:
+            submit(slot)
             wait()
         return self.now() - begin
+
+    @staticmethod
+    def _whole(took: int, missing: repeat[bool]) -> int:
+        """What a loop in C took, unless it ended before its last call."""
+        if length_hint(missing):
+            raise RuntimeError("a call ended by StopIteration, which is no answer")
+        return took
 
     def kept_revolution(self) -> tuple[list[Any], list[int]]:
         """One revolution whose outputs are kept: their handles and the durations in ns."""
@@ -289,6 +303,7 @@ class Sampler:
         self._timer = timer
         self._goal = goal
         self._look_at = 0
+        self._look_ns = math.inf
 
     @property
     def floor(self) -> int:
@@ -345,8 +360,9 @@ class Sampler:
                 continue
             looked = self._timer.now()
             now = estimate(self.ns, self.slots, self.form.calls)
+            self._look_ns = min(self._look_ns, (self._timer.now() - looked) / count)
             self._look_at = math.ceil(count * LOOK_GROWTH)
-            due = elapsed + (self._timer.now() - looked) / LOOK_SHARE
+            due = elapsed + min(count * self._look_ns / LOOK_SHARE, MOST_BETWEEN * length_ns)
             progress(Progress(now, elapsed, length_ns))
             if not sustained and now.precision <= self._goal.precision:
                 return elapsed
@@ -376,7 +392,7 @@ def _levels(taken: Sampler) -> np.ndarray:
     """Each sample over the median of its slot (of all samples, where they have none)."""
     import numpy as np
 
-    table = np.reshape(taken.ns, (-1, SLOTS if taken.slots else 1))
+    table = np.maximum(np.reshape(taken.ns, (-1, 1 if taken.form.revolutions else SLOTS)), 1)
     return np.ravel(table / np.median(table, axis=0))
 
 

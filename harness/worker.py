@@ -24,6 +24,7 @@ from harness.measuring import Bench, Request, measure, one_line
 from harness.ranks import Alone, Elsewhere, Ranks
 from harness.targets import CannotRun, TargetName, open_target
 from harness.turns import Turns
+from results.statistics import estimate
 from workloads.case import Case, UserError
 from workloads.kept import keep_in
 from workloads.registry import TargetFacts, implementations_of, workload_of
@@ -88,7 +89,7 @@ class Worker:
         except (Exception, SystemExit) as error:  # a runtime that breaks on import is a target that cannot run
             self._tell({"event": "refusal", "reason": one_line(error)})
         else:
-            gc.freeze()  # what the runtime loaded stays: to look through it before each measurement would take 50 ms
+            _settle()
             self._bench = bench
             self._target_name = request["recorded"]
             self._tell({"event": "hello", **told})
@@ -158,6 +159,15 @@ class Worker:
         self._open_bench().release()
         if sys.platform == "linux" and hasattr(_libc(), "malloc_trim"):
             _libc().malloc_trim(0)
+
+
+def _settle() -> None:
+    """Ends what loading leaves behind, so that no measurement pays for it."""
+    estimate(
+        list(range(100, 132)), [0, 1] * 16, 1
+    )  # what a first look at an interval loads takes ten times as long as the look
+    gc.collect()
+    gc.freeze()  # what the runtime loaded stays: to go through torch's takes 0.1 s, before every measurement
 
 
 def _introduction(bench: Bench, kind: str, cases: list[Case]) -> dict[str, Any]:

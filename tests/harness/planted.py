@@ -24,6 +24,10 @@ class Planted:
         self._ns += self._reading_ns
         return round(self._ns)
 
+    def wait_ns(self, ns: float) -> None:
+        """Lets time go by."""
+        self._ns += ns
+
     def submit(self, slot: int) -> int:
         took = self._duration(len(self.calls), slot)
         self.calls.append(slot)

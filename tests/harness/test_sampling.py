@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import gc
 import random
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from planted import MS, Planted, taken
 
+from harness import sampling
 from harness.sampling import FLOOR_REVOLUTIONS, FLOOR_WINDOWS, Goal, Sampler, Timer, form_of, sample, warm_up
+from results.statistics import Estimate, estimate
 from workloads.problem import SLOTS
 
 LATENCY = Goal("latency", 0.01, 1000 * MS)
@@ -95,6 +98,35 @@ def test_throughput_windows_are_long_enough_and_whole() -> None:
     _, samples = taken(Planted(steady, queue=True), THROUGHPUT)
     assert min(samples.ns) >= 100 * MS
     assert (samples.calls_per_sample % SLOTS, len(samples.ns), samples.slots) == (0, FLOOR_WINDOWS, None)
+
+
+@pytest.mark.parametrize("struck", [0, 5, SLOTS - 1])
+def test_a_call_that_ends_by_stop_iteration_makes_no_shorter_window(struck: int) -> None:
+    def duration(call: int, slot: int) -> float:
+        return next(iter(())) if call == struck else MS
+
+    planted = Planted(duration)
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        Timer(planted, planted.now).window(1, queued=True)
+
+
+@pytest.mark.parametrize(("costs", "fewest", "most"), [((0.0,), 25, 40), ((5.0,), 8, 11), ((900.0, 0.0), 6, 12)])
+def test_looks_at_the_interval_take_little_of_the_time(
+    monkeypatch: pytest.MonkeyPatch, costs: tuple[float, ...], fewest: int, most: int
+) -> None:
+    """`costs` of looks in ms, the last one of all further ones; 10 s of sampling."""
+    planted, looks = Planted(noisy), list[float]()
+
+    def looked(*series: Any) -> Estimate:
+        looks.append(costs[min(len(looks), len(costs) - 1)])
+        planted.wait_ns(looks[-1] * MS)
+        return estimate(*series)
+
+    timer, goal = Timer(planted, planted.now), Goal("latency", 1e-6, 10_000 * MS)
+    sampler = Sampler(timer, goal, form_of(timer, goal, warm_up(timer, goal)))
+    monkeypatch.setattr(sampling, "estimate", looked)
+    sampler.go(goal.budget_ns)
+    assert fewest <= len(looks) <= most
 
 
 def test_sustained_goes_on_for_its_whole_length_however_sure_it_is() -> None:
