@@ -274,8 +274,8 @@ def compare(
     as_json: AsJson = False,
 ) -> None:
     """Ratio, interval and verdict of every case that both runs have."""
+    from results.apart import read_several_times
     from results.collector import no_cycles
-    from results.levelled import read_several_times
     from results.store import read
 
     given = {name: value for name, value in (("threshold", threshold), ("same", same)) if value is not None}
