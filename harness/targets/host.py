@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.targets import CannotRun
 from workloads.formats import value_bytes
 from workloads.problem import Problem
+
+if TYPE_CHECKING:
+    import numpy as np
 
 __all__ = [
     "HOST_CLOCK",
     "cache_bytes",
     "cpu_description",
     "cpu_threads",
+    "empty",
     "free_bytes",
     "give_back_memory",
+    "placed",
     "threads_of",
     "working_bytes",
 ]
@@ -27,8 +33,29 @@ HOST_CLOCK = "host perf_counter_ns, submit to completion"
 MOST_THREADS = 4096
 CPUS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 """Asked before a runtime is imported: OpenMP told to bind its threads (OMP_PROC_BIND) leaves the first one CPU."""
+PAGE = 4096
+PLACE = 64
+"""Bytes from the beginning of a page to what is timed: where glibc's own mapping, which we do without, has a large tensor of
+torch. Elsewhere in the page the same product may take a tenth more."""
 RESERVE_BYTES = 512 << 20
 """Left to everybody else when the pre-flight asks what is free."""
+
+
+def empty(shape: Sequence[int], dtype: Any) -> np.ndarray:
+    """An array to be filled, at `PLACE` of a page."""
+    import numpy as np
+
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    whole = np.empty(size + PAGE, np.uint8)
+    begin = (PLACE - whole.ctypes.data) % PAGE
+    return whole[begin : begin + size].view(dtype).reshape(shape)
+
+
+def placed(array: np.ndarray) -> np.ndarray:
+    """A copy at `PLACE` of a page."""
+    found = empty(array.shape, array.dtype)
+    found[...] = array
+    return found
 
 
 def cache_bytes() -> int:

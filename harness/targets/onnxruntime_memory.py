@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
+from harness.targets import host
 from workloads.backends.onnx_ops import ONNX_TYPES
 from workloads.backends.onnx_values import CARRIERS, decoded, encoded
 
@@ -80,9 +81,7 @@ class Buffer:
     @classmethod
     def of(cls, array: np.ndarray, element: int, memory: Memory = HOST) -> Buffer:
         """A buffer with a copy of the values: float32 ones become the element type (exact for pinned values)."""
-        carried = np.array(
-            encoded(array, element), order="C"
-        )  # a copy: on the host the value shares its array's memory
+        carried = host.placed(encoded(array, element))  # a copy: on the host the value shares its array's memory
         value = ort.OrtValue.ortvalue_from_numpy(carried, memory.device, memory.index)
         return cls(element, memory, value, list(carried.shape))
 
@@ -114,7 +113,7 @@ class Buffer:
 def value_of(array: np.ndarray, dtype: str) -> Any:
     """A value in the host's memory, of an array that is not written to afterwards: for initialisers."""
     element = ONNX_TYPES[dtype]
-    carried = np.ascontiguousarray(encoded(array, element))
+    carried = host.placed(encoded(array, element))
     if element == ONNX_TYPES["bf16"]:
         return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(carried, element)
     return ort.OrtValue.ortvalue_from_numpy(carried)
