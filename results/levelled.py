@@ -41,9 +41,7 @@ def levels_of(lines: Sequence[Any]) -> np.ndarray:
 
 def _packed(lines: Sequence[Any]) -> list[bytes]:
     """The level of each as the bytes of its row."""
-    rows = level_rows(list(map(Series.of, lines)))
-    whole, width = rows.tobytes(), rows.strides[0]
-    return [whole[at : at + width] for at in range(0, len(whole), width)]
+    return [row.tobytes() for row in level_rows(list(map(Series.of, lines)))]
 
 
 def with_levels(found: RunFile) -> RunFile:

@@ -53,6 +53,15 @@ def test_records_read_apart_compare_as_those_read_here(write_run: WriteRun, tmp_
 
 
 @pytest.mark.usefixtures("by_others")
+def test_records_of_several_processes_alone_are_read_apart(write_run: WriteRun, tmp_path: Path) -> None:
+    for number, name in enumerate(NAMES):
+        write_run(several(seed=number), name=name)
+    here, there, files = both_ways(tmp_path)
+    assert there == here
+    assert len(files[0].measurements[0].samples_ns) == 160
+
+
+@pytest.mark.usefixtures("by_others")
 def test_targets_are_met_by_their_levels_too(write_run: WriteRun, tmp_path: Path) -> None:
     write_run(measurement(2_000_000), measurement(1_000_000, implementation="grouped", division="closed"))
     other = measurement(1_500_000, target="torch:npu", implementation="fused")
