@@ -5,8 +5,8 @@ disturbed by different neighbours: `cold` multiplies few rows with weights that 
 sizes; `hot` multiplies small matrices again and again. A sample of the canary is as long as one of the case, since a neighbour
 on the same core costs a long call its share of the time and most short ones nothing.
 
-Its memory has the same place within a page in every process: by that place alone `cold` took 10 % longer in three processes
-out of four.
+Its memory has the same place within a page in every process: where its weights did not begin at a multiple of 64 bytes, as
+NumPy's own need not, `cold` took 10 % longer.
 
 A canary must not be part of what is tested, or a slower build slows both: on the host it is NumPy's, in products so small
 (at most 2^18 multiplications) that its BLAS keeps to one thread, whatever threads the target has. An accelerator has nobody

@@ -303,7 +303,7 @@ class Sampler:
         self._timer = timer
         self._goal = goal
         self._look_at = 0
-        self._look_ns = math.inf
+        self._look_ns_each = math.inf
 
     @property
     def floor(self) -> int:
@@ -360,9 +360,9 @@ class Sampler:
                 continue
             looked = self._timer.now()
             now = estimate(self.ns, self.slots, self.form.calls)
-            self._look_ns = min(self._look_ns, (self._timer.now() - looked) / count)
+            self._look_ns_each = min(self._look_ns_each, (self._timer.now() - looked) / count)
             self._look_at = math.ceil(count * LOOK_GROWTH)
-            due = elapsed + min(count * self._look_ns / LOOK_SHARE, MOST_BETWEEN * length_ns)
+            due = elapsed + min(count * self._look_ns_each / LOOK_SHARE, MOST_BETWEEN * length_ns)
             progress(Progress(now, elapsed, length_ns))
             if not sustained and now.precision <= self._goal.precision:
                 return elapsed

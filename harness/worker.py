@@ -163,9 +163,8 @@ class Worker:
 
 def _settle() -> None:
     """Ends what loading leaves behind, so that no measurement pays for it."""
-    estimate(
-        list(range(100, 132)), [0, 1] * 16, 1
-    )  # what a first look at an interval loads takes ten times as long as the look
+    # What a first look at an interval loads takes longer than the look.
+    estimate(list(range(100, 132)), [0, 1] * 16, 1)
     gc.collect()
     gc.freeze()  # what the runtime loaded stays: to go through torch's takes 0.1 s, before every measurement
 

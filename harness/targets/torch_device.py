@@ -310,7 +310,7 @@ class _Resident:
     def _empty(self, shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
         """A tensor to be filled; on a CPU always at the same place within a page.
 
-        By that place a product of one process took 12 % longer than that of another; a heap that keeps its memory gives any.
+        By that place alone a product took up to 12 % longer; a heap that keeps its memory gives any.
         """
         if self.device.type != "cpu":
             return torch.empty(tuple(shape), device=self.device, dtype=dtype)

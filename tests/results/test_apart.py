@@ -145,6 +145,17 @@ def test_a_reader_ends_with_whoever_waits_for_it(tmp_path: Path, capfd: pytest.C
 
 
 @pytest.mark.usefixtures("by_others")
+def test_a_reader_runs_nothing_of_the_working_directory_and_prints_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "signal.py").write_text("raise SystemExit(9)")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(apart, "_CODE", "print('a word')" + apart._CODE)
+    assert read_apart(tmp_path / "new.jsonl", forged(lines_of_a_run())).complete
+    assert capfd.readouterr().out == ""
+
+
+@pytest.mark.usefixtures("by_others")
 def test_a_record_can_be_given_twice(write_run: WriteRun, tmp_path: Path) -> None:
     write_run(measurement())
     write_run(measurement(), name="new")

@@ -269,6 +269,21 @@ def test_an_older_record_is_brought_up_to_date_and_its_digests_stay(
     assert found.digests[0] == link(canonical(lines[1]), header)
 
 
+def test_an_older_record_is_brought_up_to_date_where_it_could_be_taken_as_it_stands(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if version 1 had counted samples in tens of ns."""
+
+    def finer(line: dict[str, Any]) -> dict[str, Any]:
+        return line | {"samples_ns": [10 * ns for ns in line["samples_ns"]]} if line.get("samples_ns") else line
+
+    monkeypatch.setitem(versions.MIGRATIONS, 1, finer)
+    lines = lines_of_a_run(header={"schema_version": 1})
+    path.write_bytes(forged(lines))
+    (found, _) = store.read(path).measurements
+    assert found.samples_ns == [10 * ns for ns in measurement().samples_ns]
+
+
 # ---- all that is wrong at once
 
 
