@@ -28,7 +28,15 @@ from harness.noise import contended
 from harness.plan import NO_IMPLEMENTATION
 from harness.surroundings import refuse_disturbers
 from results.compare import Margins
-from results.duels import CaseDecision, confirmed, decide, leaning, look_plan
+from results.duels import (
+    CaseDecision,
+    confirmed,
+    decide,
+    decide_again,
+    look_plan,
+    second_look_plan,
+    worth_a_second_look,
+)
 from results.pairs import LEAST_TURNS, Centre, centre_of
 from workloads.case import Case, UserError
 from workloads.problem import SLOTS
@@ -229,13 +237,18 @@ class _Ring:
         self.describe = dict(zip(letters, (hello["describe"] for hello in corner.hello), strict=True))
         return corner
 
-    def rounds(self, contests: list[Contest], before: Sequence[Contest] = ()) -> None:
-        """Round after round until every case is decided, the rounds are over, or a side does not start any more.
+    def rounds(self, contests: list[Contest]) -> None:
+        """Round after round until every case is decided, the rounds are over, or a side does not start any more."""
+        plan = look_plan(len(contests), self._options.rounds)
 
-        `before`: what was fought already.
-        """
-        beside = [_Evidence.of(one).centres for one in before if one.failure is None]
-        plan = look_plan(len(contests) + len(before), self._options.rounds)
+        def look(fought: list[_Evidence], number: int) -> None:
+            decide(fought, plan, number, self._options.margins)
+
+        self._rounds(contests, plan, look)
+
+    def _rounds(
+        self, contests: list[Contest], plan: Sequence[int], look: Callable[[list[_Evidence], int], None]
+    ) -> None:
         for number in range(1, self._options.rounds + 1):
             try:
                 self._round([c for c in contests if c.open or (c.failure is None and not self._options.stop_early)])
@@ -244,8 +257,7 @@ class _Ring:
                 return
             contests = [contest for contest in contests if not contest.left_out]
             if number in plan:
-                fought = [_Evidence.of(one) for one in contests if one.failure is None]
-                decide(fought, plan, number, self._options.margins, beside)
+                look([_Evidence.of(one) for one in contests if one.failure is None], number)
             left = sum(contest.open for contest in contests)
             self._say(
                 f"round {number} of {self._options.rounds}: {len(contests) - left} of {len(contests)} cases decided"
@@ -260,15 +272,16 @@ class _Ring:
             contest.failure = reason
 
     def again(self, contests: list[Contest]) -> list[CaseDecision]:
-        """Cases that changed, or may have, once more with fresh pairs; then the decision on every case, by all of its pairs."""
+        """Cases that changed, may have, or are open, once more with fresh pairs; then the decision on each by all pairs."""
         margins = self._options.margins
         fought = [contest for contest in contests if contest.failure is None]
         first = [_Evidence.of(contest) for contest in fought]
-        again = [contest for contest, leans in zip(fought, leaning(first, margins), strict=True) if leans]
+        again = [one for one, worth in zip(fought, worth_a_second_look(first, margins), strict=True) if worth]
         fresh = [Contest(contest.case, contest.implementations) for contest in again]
         if again:
             self._say(f"a second look at {len(again)} of {len(contests)} cases")
-            self.rounds(fresh, contests)
+            plan = second_look_plan(self._options.rounds)
+            self._rounds(fresh, plan, lambda found, number: decide_again(first, found, plan, number, margins))
         second = [_Evidence.of(contest) for contest in fresh if contest.failure is None]
         found = {one.case: one for one in confirmed(first, second, margins)}
         for contest, more in zip(again, fresh, strict=True):

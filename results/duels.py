@@ -22,10 +22,20 @@ from results.pairs import (
 )
 from results.statistics import Ratio, Verdict, verdict
 
-__all__ = ["CaseDecision", "Evidence", "confirmed", "decide", "leaning", "look_plan", "settled"]
+__all__ = [
+    "CaseDecision",
+    "Evidence",
+    "confirmed",
+    "decide",
+    "decide_again",
+    "look_plan",
+    "second_look_plan",
+    "settled",
+    "worth_a_second_look",
+]
 
 LEANING = 0.25
-"""One-sided p of a change beyond the threshold below which a case is measured on, and looked at again with fresh pairs."""
+"""One-sided p of a change beyond the threshold below which a case is measured on, though it looks the same."""
 POOLING_CASES = 6
 """Cases from which three pairs each hold enough to calibrate each other."""
 CHANGED = ("slower", "faster")
@@ -79,15 +89,15 @@ def look_plan(cases: int, rounds: int) -> list[int]:
     return list(range(min(first, rounds), rounds + 1)) if cases >= POOLING_CASES else [rounds]
 
 
-def decide(
-    evidence: Sequence[Evidence], plan: Sequence[int], number: int, margins: Margins, beside: Sequence[Centres] = ()
-) -> None:
-    """The look after round `number`: closes the cases that are decided, and after the last round all.
+def second_look_plan(rounds: int) -> list[int]:
+    """The same for a second look, in which the pairs of the first count as well: from its second pair on."""
+    return list(range(min(2, rounds), rounds + 1))
 
-    `beside`: centres of other turns of the same sides, of whose spread these cases may learn.
-    """
+
+def decide(evidence: Sequence[Evidence], plan: Sequence[int], number: int, margins: Margins) -> None:
+    """The look after round `number`: closes the cases that are decided, and after the last round all."""
     last = number == plan[-1]
-    look = _Look(_calibration(evidence, beside), look_level(len(plan), last), margins)
+    look = _Look(_calibration(evidence), look_level(len(plan), last), margins)
     found = [one.decision or look.at(one) for one in evidence]
     stands = _surviving(found)
     for one, decision, good in zip(evidence, found, stands, strict=True):
@@ -95,10 +105,24 @@ def decide(
             one.close(decision)
 
 
-def leaning(evidence: Sequence[Evidence], margins: Margins) -> list[bool]:
-    """Which look changed, or may yet turn out to be: those need fresh pairs before anything is said of them."""
+def worth_a_second_look(evidence: Sequence[Evidence], margins: Margins) -> list[bool]:
+    """Which need fresh pairs: those that changed, or may have, before it is said; those of which nothing can be said yet."""
     look = _Look(_calibration(evidence), LEVEL, margins)
-    return [look.leans(one) and one.decision is not None and one.decision.verdict != "same" for one in evidence]
+    return [look.leans(one) or (one.decision is not None and one.decision.verdict == "unsure") for one in evidence]
+
+
+def decide_again(
+    first: Sequence[Evidence], second: Sequence[Evidence], plan: Sequence[int], number: int, margins: Margins
+) -> None:
+    """The look after round `number` of the second look: closes the cases that the pairs of both decide, at last all."""
+    last = number == plan[-1]
+    whole = _joint(first, second)
+    look = _Look(_calibration(whole), look_level(len(plan), last), margins)
+    found = [look.finally_of(one) for one in whole]
+    stands = _surviving(found)
+    for one, decision, good in zip(whole, found, stands, strict=True):
+        if one.second and one.second.decision is None and (last or (good and look.ends(one, decision))):
+            one.second.close(replace(decision, pairs=len(one.second.centres)))
 
 
 def confirmed(first: Sequence[Evidence], second: Sequence[Evidence], margins: Margins) -> list[CaseDecision]:
@@ -107,16 +131,21 @@ def confirmed(first: Sequence[Evidence], second: Sequence[Evidence], margins: Ma
     A change is only said here, once, by all pairs, and where the second look alone leans the same way; so what made a case be
     looked at again costs no error. Raises ValueError for a second look at what had no first.
     """
-    fresh = {one.case: one for one in second}
-    if not fresh.keys() <= {one.case for one in first}:
-        raise ValueError("a second look at a case without a first")
-    whole = [_Joint(one, fresh.get(one.case)) for one in first]
-    look = _Look(_calibration(whole), LEVEL, margins)
+    whole = _joint(first, second)
+    rounds = max((len(one.centres) for one in second), default=1)
+    look = _Look(_calibration(whole), look_level(len(second_look_plan(rounds))), margins)
     return settled([look.finally_of(one) for one in whole])
 
 
-def _calibration(evidence: Sequence[Evidence], beside: Sequence[Centres] = ()) -> Calibration | None:
-    return pooled([*beside, *(one.centres for one in evidence)])
+def _joint(first: Sequence[Evidence], second: Sequence[Evidence]) -> list[_Joint]:
+    fresh = {one.case: one for one in second}
+    if not fresh.keys() <= {one.case for one in first}:
+        raise ValueError("a second look at a case without a first")
+    return [_Joint(one, fresh.get(one.case)) for one in first]
+
+
+def _calibration(evidence: Sequence[Evidence]) -> Calibration | None:
+    return pooled([one.centres for one in evidence])
 
 
 class _Joint:

@@ -3,12 +3,13 @@
 Two processes of the same code differ by more than the samples within one of them can tell, so a decision joins the centres of
 several fresh process pairs. All on the log scale, d = log(time of B's turn) - log(time of A's turn):
 
-1. *Within a pair*: the centre is the Hodges-Lehmann estimate of its d's (median of the means of all pairs of them); its
-   standard error comes from batches of consecutive d's, so that what autocorrelation is left stays inside them.
+1. *Within a pair*: the centre is the Hodges-Lehmann estimate of its d's (median of the means of all pairs). Its standard
+   error is the half width of Wilcoxon's interval, ranks of those means (Lehmann 1963), which a few wild turns cannot widen;
+   what autocorrelation is left widens it, as far as sums of consecutive d's differ more than those of shuffled ones.
 2. *Across pairs*: weights w = 1 / (tau^2 + s^2), centre c = sum(w m) / sum(w), variance q / sum(w) with
    q = (d0 + sum(w (m - c)^2)) / (d0 + P - 1) and d0 + P - 1 degrees of freedom (Hartung-Knapp, shrunk towards the calibration).
-   tau is what pairs of equal code differ by on this machine (Paule-Mandel over a calibration), d0 how many pairs that
-   knowledge is worth. Without a calibration d0 = 0, the weights are equal, and this is Student's t over the pairs.
+   tau is what pairs differ by on this machine, learnt from all cases that are decided together (`pooled`), d0 how many pairs
+   that knowledge is worth. Without it d0 = 0, the weights are equal, and this is Student's t over the pairs.
 3. *Several looks* share the error: an early one must be beyond three standard errors (Haybittle 1971; Peto et al. 1976), and
    the last one has what is left (Bonferroni): looking after every pair costs it next to nothing.
 4. *Several cases* share it by Holm (any of these slower?) or Benjamini-Hochberg (which of these changed?).
@@ -37,7 +38,6 @@ __all__ = [
     "Correction",
     "Joined",
     "benjamini_hochberg",
-    "calibrated",
     "centre_of",
     "centres_of",
     "holm",
@@ -50,11 +50,17 @@ __all__ = [
 LEVEL = 0.05
 LEAST_PAIRS, LEAST_PAIRS_UNCALIBRATED, LEAST_TURNS = 3, 5, 20
 """What any verdict needs (3.4 of the notes that this follows: pairs with and without a calibration, turns in each)."""
-CALIBRATION_WORTH = 6.0
-"""d0: a calibration counts as much as this many pairs more."""
+CALIBRATION_WORTH = 4.0
+"""d0: a calibration counts as much as this many pairs more. It also says how alike cases are: with 4 the variance of one is
+within a factor of 2.2 of the others' as often as a normal value is within its standard deviation."""
 BATCHES, LEAST_FOR_CENTRE = 20, 4
+RANK_WIDTH = 1.645
+"""Half width, in standard errors, of the interval that tells them."""
+CLIPPED = 1.5
 MOST_MEANS = 1 << 22
 """Means of pairs held at once."""
+OUTLYING = 3.0
+"""A case's variance that is smaller or larger than the expected one by more than a factor e^3 counts as if it were by that."""
 LEAST_POOL = 12
 """Degrees of freedom from which the pairs of several cases calibrate each other."""
 
@@ -64,10 +70,9 @@ EARLY_LEVEL = math.erfc(3 / math.sqrt(2))
 
 @dataclass(frozen=True)
 class Calibration:
-    """What pairs of equal code differ by here: `tau`, a standard deviation on the log scale, known from `pairs` pairs."""
+    """What pairs of one version differ by here: `tau`, a standard deviation on the log scale."""
 
     tau: float
-    pairs: int
 
 
 @dataclass(frozen=True)
@@ -122,19 +127,47 @@ def centres_of(rows: np.ndarray) -> list[Centre]:
     turns = rows.shape[1]
     if turns < LEAST_FOR_CENTRE:
         raise ValueError(f"{turns} turns are too few for a centre")
-    batches = np.array_split(rows, min(BATCHES, turns // 2), axis=1)
-    spreads = np.std([_hodges_lehmann(batch) for batch in batches], axis=0, ddof=1) / math.sqrt(len(batches))
-    return [Centre(float(log), float(error), turns) for log, error in zip(_hodges_lehmann(rows), spreads, strict=True)]
+    logs, errors = _hodges_lehmann(rows)
+    errors *= np.sqrt(_autocorrelation((rows - logs[:, None]), errors * math.sqrt(turns)))
+    return [Centre(float(log), float(error), turns) for log, error in zip(logs, errors, strict=True)]
 
 
-def _hodges_lehmann(rows: np.ndarray) -> np.ndarray:
-    """The median of the means of all pairs, of each row."""
+def _hodges_lehmann(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of each row the median of the means of all pairs, and its standard error if turns are independent."""
     import numpy as np
 
-    first, second = np.triu_indices(rows.shape[1])
-    step = max(1, MOST_MEANS // len(first))
-    parts = [rows[begin : begin + step] for begin in range(0, len(rows), step)]
-    return np.concatenate([np.median((part[:, first] + part[:, second]) / 2, axis=1) for part in parts])
+    turns = rows.shape[1]
+    first, second = np.triu_indices(turns)
+    count = len(first)
+    spread = math.sqrt(turns * (turns + 1) * (2 * turns + 1) / 24)
+    low = max(0, math.floor(count / 2 - RANK_WIDTH * spread))
+    width = 2 * (count / 2 - low) / spread
+    wanted = sorted({low, (count - 1) // 2, count // 2, count - 1 - low})
+    step = max(1, MOST_MEANS // count)
+    logs, errors = [], []
+    for begin in range(0, len(rows), step):
+        part = rows[begin : begin + step]
+        means = np.partition((part[:, first] + part[:, second]) / 2, wanted, axis=1)
+        logs.append((means[:, (count - 1) // 2] + means[:, count // 2]) / 2)
+        errors.append((means[:, count - 1 - low] - means[:, low]) / width)
+    return np.concatenate(logs), np.concatenate(errors)
+
+
+def _autocorrelation(rows: np.ndarray, scales: np.ndarray) -> np.ndarray:
+    """By what factor, 1 or more, turns that resemble their neighbours vary a centre more than as many shuffled ones would.
+
+    From sums over batches of consecutive turns, each turn clipped to 1.5 scales: a wild turn is no resemblance.
+    """
+    import numpy as np
+
+    turns = rows.shape[1]
+    scores = np.clip(rows / np.maximum(scales, 1e-18)[:, None], -CLIPPED, CLIPPED)
+    scores -= scores.mean(axis=1, keepdims=True)
+    batches = np.array_split(scores, min(BATCHES, turns // 2), axis=1)
+    found = sum(batch.sum(axis=1) ** 2 for batch in batches)
+    sizes = [batch.shape[1] for batch in batches]
+    shuffled = (scores**2).mean(axis=1) * sum(size * (turns - size) / (turns - 1) for size in sizes)
+    return np.maximum(found / np.maximum(shuffled, 1e-18), 1.0)
 
 
 def joined(pairs: Sequence[Centre], calibration: Calibration | None = None) -> Joined:
@@ -163,22 +196,44 @@ def look_level(looks: int, last: bool = True) -> float:
     return left if last else EARLY_LEVEL
 
 
-def calibrated(pairs: Sequence[Centre]) -> Calibration:
-    """tau from pairs of equal code: Paule and Mandel's root of sum((m - c)^2 / (tau^2 + s^2)) = P - 1, or 0."""
-    if len(pairs) < 2:
-        raise ValueError("one pair says nothing of the spread between pairs")
-    high = max(abs(one.log - pairs[0].log) for one in pairs) + max(one.error for one in pairs)
-    return Calibration(_root(lambda tau: _excess(pairs, tau), high), len(pairs))
-
-
 def pooled(cases: Sequence[Sequence[Centre]]) -> Calibration | None:
-    """One tau from the pairs of several cases, each around its own centre; None with fewer than 12 degrees of freedom."""
+    """One tau from the pairs of several cases, each around its own centre; None with fewer than 12 degrees of freedom.
+
+    Cases differ in how much their pairs differ, and one whose processes come in two kinds must not blur all others. So tau is
+    where the logarithms of (variance found / expected) have the mean that they have if the cases' own variances are spread as
+    the inverse of chi-square with d0 degrees of freedom (Smyth 2004): what counts is the geometric mean of the cases.
+    """
     groups = [pairs for pairs in cases if len(pairs) > 1]
     if sum(len(pairs) - 1 for pairs in groups) < LEAST_POOL:
         return None
     high = max(abs(one.log - pairs[0].log) for pairs in groups for one in pairs)
     high += max(one.error for pairs in groups for one in pairs)
-    return Calibration(_root(lambda tau: math.fsum(_excess(pairs, tau) for pairs in groups), high), LEAST_POOL)
+    of_cases = _mean_log_chi_square(CALIBRATION_WORTH)
+
+    def excess(tau: float) -> float:
+        return math.fsum(_log_excess(pairs, tau) + of_cases for pairs in groups)
+
+    return Calibration(_root(excess, high))
+
+
+def _log_excess(pairs: Sequence[Centre], tau: float) -> float:
+    """Log of the variance of these pairs over the one expected, less what it is on average; what is outlying counts for less.
+
+    (Pairs that agree to the last digit, by luck or by a coarse clock, would have the logarithm of 0.)
+    """
+    degrees = len(pairs) - 1
+    found = max(_weighted_squares(pairs, tau) / degrees, 1e-18)
+    return max(-OUTLYING, min(math.log(found) - _mean_log_chi_square(degrees), OUTLYING))
+
+
+def _mean_log_chi_square(degrees: float) -> float:
+    """Mean of log(chi-square / degrees): digamma(degrees / 2) - log(degrees / 2), by its series beyond 6."""
+    half, sum_below = degrees / 2, 0.0
+    while half < 6:
+        sum_below += 1 / half
+        half += 1
+    series = math.log(half) - 1 / (2 * half) - 1 / (12 * half**2) + 1 / (120 * half**4)
+    return series - sum_below - math.log(degrees / 2)
 
 
 def _root(excess: Callable[[float], float], high: float) -> float:
@@ -192,11 +247,12 @@ def _root(excess: Callable[[float], float], high: float) -> float:
     return high
 
 
-def _excess(pairs: Sequence[Centre], tau: float) -> float:
+def _weighted_squares(pairs: Sequence[Centre], tau: float) -> float:
+    """sum((m - c)^2 / (tau^2 + s^2)), which has P - 1 degrees of freedom."""
     weights = [1 / max(tau**2 + one.error**2, 1e-300) for one in pairs]
     total = math.fsum(weights)
     centre = math.fsum(w * one.log for w, one in zip(weights, pairs, strict=True)) / total
-    return math.fsum(w * (one.log - centre) ** 2 for w, one in zip(weights, pairs, strict=True)) - (len(pairs) - 1)
+    return math.fsum(w * (one.log - centre) ** 2 for w, one in zip(weights, pairs, strict=True))
 
 
 Correction = Callable[[Sequence[float], float], list[bool]]

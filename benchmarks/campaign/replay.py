@@ -9,14 +9,22 @@ from __future__ import annotations
 import math
 import random
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Literal
 
 from benchmarks.campaign.matrix import ROUNDS
 from results.compare import Margins
-from results.duels import CaseDecision, confirmed, decide, leaning, look_plan
+from results.duels import (
+    CaseDecision,
+    confirmed,
+    decide,
+    decide_again,
+    look_plan,
+    second_look_plan,
+    worth_a_second_look,
+)
 from results.pairs import Centre, centre_of
 
 __all__ = ["Fought", "How", "Outcome", "centres_of", "replayed"]
@@ -38,6 +46,8 @@ class Outcome:
     """Verdicts the wrong way: faster where it was slower, or the other way round."""
     covered: int = 0
     """Intervals that hold the truth."""
+    pairs: int = 0
+    """Process pairs that all decisions took."""
     families: int = 0
     """Times all cases were decided together."""
     crying: int = 0
@@ -91,9 +101,13 @@ def replayed(
 
 def _final(pairs: Recorded, cases: Sequence[str], margins: Margins) -> list[CaseDecision]:
     """The decisions, with pairs of its own for the second look."""
-    first = _fought(pairs[:ROUNDS], cases, margins)
-    again = [one.case for one, leans in zip(first, leaning(first, margins), strict=True) if leans]
-    return confirmed(first, _fought(pairs[ROUNDS:], again, margins, first) if again else [], margins)
+    first = [Fought(case) for case in cases]
+    plan = look_plan(len(cases), ROUNDS)
+    _take(pairs[:ROUNDS], first, plan, lambda number: decide(first, plan, number, margins))
+    again = zip(first, worth_a_second_look(first, margins), strict=True)
+    second, more = [Fought(one.case) for one, worth in again if worth], second_look_plan(ROUNDS)
+    _take(pairs[ROUNDS:], second, more, lambda number: decide_again(first, second, more, number, margins))
+    return confirmed(first, second, margins)
 
 
 def _moved(centre: Centre, sign: int, shift: float) -> Centre:
@@ -113,17 +127,14 @@ class Fought:
         self.decision = decision
 
 
-def _fought(pairs: Recorded, cases: Sequence[str], margins: Margins, before: Sequence[Fought] = ()) -> list[Fought]:
-    """A duel whose rounds give these pairs."""
-    evidence, beside = [Fought(case) for case in cases], [one.centres for one in before]
-    plan = look_plan(len(cases) + len(before), ROUNDS)
+def _take(pairs: Recorded, open_: Sequence[Fought], plan: Sequence[int], look: Callable[[int], None]) -> None:
+    """Rounds that give these pairs, until all cases are decided."""
     for number, centres in enumerate(pairs, 1):
-        for one in evidence:
+        for one in open_:
             if one.decision is None:
                 one.centres.append(centres[one.case])
-        if number in plan:
-            decide(evidence, plan, number, margins, beside)
-    return evidence
+        if number in plan and any(one.decision is None for one in open_):
+            look(number)
 
 
 def _count(outcome: Outcome, decisions: Sequence[CaseDecision]) -> None:
@@ -132,5 +143,6 @@ def _count(outcome: Outcome, decisions: Sequence[CaseDecision]) -> None:
     outcome.crying += any(one.verdict in CHANGED for one in decisions)
     for one in decisions:
         outcome.verdicts[one.verdict] += 1
+        outcome.pairs += one.pairs
         outcome.wrong += one.verdict in CHANGED and (one.verdict == "slower") is not (truth > 1)
         outcome.covered += one.ratio is not None and one.ratio.low <= truth <= one.ratio.high

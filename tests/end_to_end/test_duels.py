@@ -192,4 +192,4 @@ def test_decisions_during_which_a_neighbour_was_seen_are_named(stage: Stage) -> 
     words = ("duel", *CASES, *sides, "--budget", "500ms", "--json")
     command = [sys.executable, "-c", f"{seen}; from harness.cli import main; main()", *words]
     done = subprocess.run(command, cwd=stage.folder, env=stage.environment, capture_output=True, text=True, timeout=200)
-    assert [(row["contended"], row["verdict"]) for row in json.loads(done.stdout)["decisions"]] == [(10, "slower")] * 2
+    assert [(row["contended"], row["verdict"]) for row in json.loads(done.stdout)["decisions"]] == [(7, "slower")] * 2

@@ -10,7 +10,15 @@ import pytest
 
 from benchmarks.campaign.replay import Fought, replayed
 from results.compare import Margins
-from results.duels import CaseDecision, confirmed, decide, leaning, look_plan
+from results.duels import (
+    CaseDecision,
+    confirmed,
+    decide,
+    decide_again,
+    look_plan,
+    second_look_plan,
+    worth_a_second_look,
+)
 from results.pairs import Centre
 from results.tables import duel_table
 
@@ -64,15 +72,6 @@ def test_after_the_last_round_every_case_is_closed() -> None:
     assert all(one.decision is not None and one.decision.pairs == 5 for one in cases)
 
 
-def test_a_second_look_at_one_case_knows_what_pairs_differ_by_from_the_first() -> None:
-    first = [[centre(log) for log in wandering(0.0, SPREAD, 5)] for _ in NINE]
-    lone, beside_others = (fought({"case": wandering(0.03, SPREAD, 5)}) for _ in range(2))
-    decide(lone, [5], 5, Margins())
-    decide(beside_others, [5], 5, Margins(), first)
-    widths = [one[0].decision.ratio.high - one[0].decision.ratio.low for one in (lone, beside_others)]  # type: ignore[union-attr]
-    assert widths[1] < 0.9 * widths[0]
-
-
 def looked_at_once(logs: Sequence[float]) -> list[Fought]:
     """Nine cases after all rounds, one of them with these logs."""
     cases = fought({case: wandering(0.0, SPREAD, 5) for case in NINE[:-1]} | {NINE[-1]: logs})
@@ -93,7 +92,9 @@ def looked_at_once(logs: Sequence[float]) -> list[Fought]:
 def test_a_change_is_said_by_the_pairs_of_both_looks(first: float, second: float, said: str) -> None:
     cases = looked_at_once(wandering(first, SPREAD, 5))
     again = fought({NINE[-1]: wandering(second, SPREAD, 5)})
-    assert [one.case for one, leans in zip(cases, leaning(cases, Margins()), strict=True) if leans] == [NINE[-1]]
+    assert [one.case for one, leans in zip(cases, worth_a_second_look(cases, Margins()), strict=True) if leans] == [
+        NINE[-1]
+    ]
     decision = confirmed(cases, again, Margins())[-1]
     assert decision.verdict == said
     assert decision.pairs == 10
@@ -115,15 +116,42 @@ def test_no_change_is_said_without_a_second_look() -> None:
         confirmed(cases[:-1], fought({NINE[-1]: [0.0] * 5}), Margins())
 
 
-def test_what_is_the_same_is_not_looked_at_again() -> None:
+def test_only_what_is_the_same_beyond_doubt_is_not_looked_at_again() -> None:
     calm = fought({case: wandering(0.0, 0.002, 5) for case in NINE})
     decide(calm, look_plan(9, 5), 5, Margins())
     assert {one.decision.verdict for one in calm if one.decision} == {"same"}
-    assert not any(leaning(calm, Margins()))
+    assert not any(worth_a_second_look(calm, Margins()))
     near = fought({case: wandering(0.0, 0.002, 5) for case in NINE[:-1]} | {NINE[-1]: wandering(0.013, 0.004, 5)})
     decide(near, look_plan(9, 5), 5, Margins())
     assert {one.decision.verdict for one in near if one.decision} == {"same"}
-    assert not any(leaning(near, Margins()))
+    assert worth_a_second_look(near, Margins()) == [False] * 8 + [True]
+
+
+def test_what_is_unsure_is_looked_at_again_and_may_turn_out_the_same() -> None:
+    cases = looked_at_once([0.0, 0.03, -0.01, 0.015, -0.02])
+    assert cases[-1].decision
+    assert cases[-1].decision.verdict == "unsure"
+    assert worth_a_second_look(cases, Margins()) == [False] * 8 + [True]
+    decision = confirmed(cases, fought({NINE[-1]: wandering(-0.004, 0.008, 5)}), Margins())[-1]
+    assert (decision.verdict, decision.pairs) == ("same", 10)
+
+
+def test_a_second_look_ends_as_soon_as_the_pairs_of_both_decide() -> None:
+    cases, plan = looked_at_once(wandering(0.05, SPREAD, 5)), second_look_plan(5)
+    clear, slight = (fought({NINE[-1]: wandering(mean, SPREAD / 2, 2)}) for mean in (0.05, 0.0))
+    for second in (clear, slight):
+        decide_again(cases, second, plan, 2, Margins())
+    assert clear[0].decision
+    assert (clear[0].decision.verdict, clear[0].decision.pairs) == ("slower", 2)
+    assert slight[0].decision is None
+    assert confirmed(cases, clear, Margins())[-1].pairs == 7
+
+
+def test_after_its_last_round_a_second_look_is_over() -> None:
+    cases, plan = looked_at_once(wandering(0.02, SPREAD, 5)), second_look_plan(5)
+    again = fought({NINE[-1]: wandering(0.012, SPREAD, 5)})
+    decide_again(cases, again, plan, 5, Margins())
+    assert again[0].decision is not None
 
 
 # ---- many duels of known truth
@@ -134,6 +162,16 @@ def test_equal_code_hardly_ever_raises_an_alarm_in_any_of_nine_cases() -> None:
     assert found.families == 200
     assert found.crying <= 4
     assert found.covered / found.decisions > 0.93
+
+
+def test_without_a_threshold_equal_code_raises_an_alarm_as_often_as_the_level_says() -> None:
+    found = replayed(pairs_of_equal_code(800, 4), 0.0, 400, Margins(threshold=0.0))
+    assert 0.01 < found.crying / found.families < 0.075
+
+
+def test_a_small_change_is_hardly_ever_called_the_same_at_the_edge_of_what_that_means() -> None:
+    found = replayed(pairs_of_equal_code(400, 5), 0.02, 60, Margins())
+    assert found.verdicts["same"] / found.decisions < 0.06
 
 
 def test_one_slower_case_of_nine_is_seen() -> None:

@@ -11,11 +11,12 @@ from results.pairs import (
     Calibration,
     Centre,
     benjamini_hochberg,
-    calibrated,
     centre_of,
+    centres_of,
     holm,
     joined,
     look_level,
+    pooled,
 )
 from results.student import t_above, t_quantile
 
@@ -27,13 +28,41 @@ def centres(random: np.random.Generator, count: int, effect: float = 0.0, within
     return [Centre(float(log), within, 40) for log in logs]
 
 
-def test_a_pairs_centre_is_robust_and_its_error_honest() -> None:
+@pytest.mark.parametrize("turns", [6, 20, 50, 120])
+@pytest.mark.parametrize("tails", [1.5, 3.0, 100.0])
+def test_a_pairs_error_is_honest_however_wild_its_turns_are(turns: int, tails: float) -> None:
     random = np.random.default_rng(1)
-    found = [centre_of(random.standard_t(3, 120) * 0.01 + 0.03) for _ in range(300)]
+    found = centres_of(random.standard_t(tails, (600, turns)) * 0.01 + 0.03)
     z = np.array([(one.log - 0.03) / one.error for one in found])
-    assert 0.85 < z.std() < 1.2
-    spoiled = centre_of([0.03] * 90 + [1.5] * 10)
-    assert abs(spoiled.log - 0.03) < 0.001
+    assert 0.75 < z.std() < 1.15
+
+
+def test_a_tenth_of_disturbed_turns_moves_a_pairs_centre_and_error_little() -> None:
+    random = np.random.default_rng(2)
+    calm = 0.03 + 0.01 * random.normal(size=100)
+    spoiled = calm.copy()
+    spoiled[::10] += 1.5
+    before, after = centre_of(calm.tolist()), centre_of(spoiled.tolist())
+    assert abs(after.log - before.log) < 0.003
+    assert after.error < 1.5 * before.error
+
+
+def test_turns_that_resemble_their_neighbours_count_for_less() -> None:
+    random = np.random.default_rng(3)
+    steps = np.repeat(random.normal(size=(200, 20)), 3, axis=1)
+    shuffled = random.permuted(steps, axis=1)
+    in_order, mixed = (np.mean([one.error for one in centres_of(rows)]) for rows in (steps, shuffled))
+    assert in_order == pytest.approx(mixed * math.sqrt(3), rel=0.15)
+
+
+def test_turns_all_alike_leave_no_error() -> None:
+    assert centre_of([0.03] * 20) == Centre(0.03, 0.0, 20)
+
+
+def test_rows_of_turns_give_together_what_each_gives_alone() -> None:
+    random = np.random.default_rng(4)
+    rows = random.normal(size=(3, 3000))
+    assert [centre_of(row.tolist()) for row in rows] == centres_of(rows)
 
 
 def test_without_a_calibration_it_is_students_t_over_the_pairs() -> None:
@@ -45,7 +74,7 @@ def test_without_a_calibration_it_is_students_t_over_the_pairs() -> None:
     assert found.p_above(0.0) == pytest.approx(t_above(found.log / found.error, 3))
 
 
-@pytest.mark.parametrize("calibration", [None, Calibration(TAU, 20)])
+@pytest.mark.parametrize("calibration", [None, Calibration(TAU)])
 def test_intervals_cover_and_equal_code_is_not_called_different(calibration: Calibration | None) -> None:
     random = np.random.default_rng(2)
     trials = [joined(centres(random, 5), calibration).interval() for _ in range(4000)]
@@ -56,15 +85,13 @@ def test_intervals_cover_and_equal_code_is_not_called_different(calibration: Cal
 def test_a_calibration_buys_power_with_few_pairs() -> None:
     random = np.random.default_rng(3)
     runs = [centres(random, 3, effect=0.02) for _ in range(1000)]
-    seen = [
-        np.mean([joined(run, known).interval().low > 1.01 for run in runs]) for known in (None, Calibration(TAU, 20))
-    ]
+    seen = [np.mean([joined(run, known).interval().low > 1.01 for run in runs]) for known in (None, Calibration(TAU))]
     assert seen[0] < 0.75 < 0.95 < seen[1]
 
 
 def test_looking_after_every_pair_keeps_the_error() -> None:
     random = np.random.default_rng(4)
-    known, alarms = Calibration(TAU, 20), 0
+    known, alarms = Calibration(TAU), 0
     for _ in range(3000):
         run = centres(random, 5)
         looks = [joined(run[:count], known).interval(look_level(4, last=count == 5)) for count in range(2, 6)]
@@ -74,11 +101,38 @@ def test_looking_after_every_pair_keeps_the_error() -> None:
         look_level(11)
 
 
+def spread_cases(random: np.random.Generator, cases: int) -> list[list[Centre]]:
+    """Of cases whose variances are as unlike as the calibration takes them to be."""
+    scales = np.sqrt(4 / random.chisquare(4, cases))
+    return [[Centre(float(log), 0.0, 40) for log in random.normal(0.05, TAU * one, 5)] for one in scales]
+
+
 def test_the_calibration_finds_the_spread_between_pairs() -> None:
     random = np.random.default_rng(5)
-    found = [calibrated(centres(random, 40)).tau for _ in range(200)]
-    assert np.mean(found) == pytest.approx(TAU, rel=0.05)
-    assert calibrated([Centre(0.0, 0.01, 40), Centre(0.001, 0.01, 40)]).tau == 0
+    found = [pooled(spread_cases(random, 12)) for _ in range(200)]
+    assert np.mean([math.log(one.tau) for one in found if one]) == pytest.approx(math.log(TAU), abs=0.05)
+    exact = [[Centre(0.0, 0.01, 40), Centre(0.001, 0.01, 40), Centre(0.0005, 0.01, 40)]] * 6
+    assert pooled(exact) == Calibration(0.0)
+    assert pooled(exact[:5]) is None
+
+
+def test_a_case_whose_processes_come_in_two_kinds_does_not_blur_the_others() -> None:
+    random = np.random.default_rng(7)
+    calm = [centres(random, 5) for _ in range(9)]
+    two_kinds = [Centre(log, 0.0014, 40) for log in (0.0, 0.3, 0.001, -0.002, 0.28)]
+    alone, beside = pooled(calm), pooled([*calm, two_kinds])
+    assert alone
+    assert beside
+    assert beside.tau < 1.8 * alone.tau
+
+
+def test_cases_of_unlike_spread_keep_the_error_when_they_calibrate_each_other() -> None:
+    random, holds = np.random.default_rng(8), []
+    for _ in range(300):
+        cases = spread_cases(random, 10)
+        known = pooled(cases)
+        holds += [(one := joined(pairs, known).interval()).low <= math.exp(0.05) <= one.high for pairs in cases]
+    assert 0.93 < np.mean(holds) < 0.97
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=30))
