@@ -11,10 +11,34 @@ import typer
 if TYPE_CHECKING:
     from results.store import RunFile
 
-__all__ = ["AsJson", "Runs", "warned"]
+__all__ = ["AsJson", "Runs", "Same", "Threshold", "fraction", "seconds", "warned"]
+
+
+def seconds(text: str) -> float:
+    """A time such as 500ms, in seconds."""
+    return _understood("seconds", text)
+
+
+def fraction(text: str) -> float:
+    """A share such as 3 %, as a number."""
+    return _understood("fraction", text)
+
+
+def _understood(unit: str, text: str) -> float:
+    from harness import units
+
+    try:
+        return float(getattr(units, unit)(text))
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
 
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document instead of tables.")]
 Runs = Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run files (.jsonl, .jsonl.gz).")]
+Threshold = Annotated[float | None, typer.Option(parser=fraction, metavar="SHARE", help="Change that counts: 1%.")]
+Same = Annotated[
+    float | None, typer.Option(parser=fraction, metavar="SHARE", help="Inside it is the same: 2% or --threshold.")
+]
 
 
 def warned(run_file: RunFile) -> RunFile:

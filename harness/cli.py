@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from harness import questions
-from harness.arguments import AsJson, Runs
+from harness import deciding, questions
+from harness.arguments import AsJson, Runs, Same, Threshold, fraction, seconds
 from harness.arguments import warned as _warned
 from harness.leaving import keep, leave
 from results.exporting import FORMATS
@@ -87,30 +87,13 @@ def _top(
         print(context.get_help())
 
 
-def _seconds(text: str) -> float:
-    return _understood("seconds", text)
-
-
-def _fraction(text: str) -> float:
-    return _understood("fraction", text)
-
-
-def _understood(unit: str, text: str) -> float:
-    from harness import units
-
-    try:
-        return float(getattr(units, unit)(text))
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from None
-
-
 @app.command()
 def devices(
     python: Annotated[
         str | None, typer.Option(metavar="ENV", help="Another environment's folder, or its interpreter.")
     ] = None,
     wait: Annotated[
-        float | None, typer.Option(parser=_seconds, metavar="TIME", help="For all answers together: 13.5s.")
+        float | None, typer.Option(parser=seconds, metavar="TIME", help="For all answers together: 13.5s.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -148,13 +131,13 @@ def run(
     resume: Annotated[bool, typer.Option(help="Finish the file of -o.")] = False,
     force: Annotated[bool, typer.Option(help="Replace the file of -o.")] = False,
     precision: Annotated[
-        float | None, typer.Option(parser=_fraction, metavar="SHARE", help="Stop at this interval: 1%.")
+        float | None, typer.Option(parser=fraction, metavar="SHARE", help="Stop at this interval: 1%.")
     ] = None,
     budget: Annotated[
-        float | None, typer.Option(parser=_seconds, metavar="TIME", help="Most sampling a measurement: 10s.")
+        float | None, typer.Option(parser=seconds, metavar="TIME", help="Most sampling a measurement: 10s.")
     ] = None,
     sustain: Annotated[
-        float | None, typer.Option(parser=_seconds, metavar="TIME", help="How long sustained cases work: 60s.")
+        float | None, typer.Option(parser=seconds, metavar="TIME", help="How long sustained cases work: 60s.")
     ] = None,
     processes: Annotated[
         int | None, typer.Option(metavar="N", help="Fresh processes a measurement: 1, for baselines 5.")
@@ -163,10 +146,10 @@ def run(
         int | None, typer.Option(metavar="N", help="Ranks of expert parallelism, by torchrun: the ep of the cases.")
     ] = None,
     timeout: Annotated[
-        float | None, typer.Option(parser=_seconds, metavar="TIME", help="From the first timed call: 120s.")
+        float | None, typer.Option(parser=seconds, metavar="TIME", help="From the first timed call: 120s.")
     ] = None,
     prepare_timeout: Annotated[
-        float | None, typer.Option(parser=_seconds, metavar="TIME", help="For preparing: 900s.")
+        float | None, typer.Option(parser=seconds, metavar="TIME", help="For preparing: 900s.")
     ] = None,
     require_device: Annotated[bool, typer.Option(help="Refuse to run without an accelerator.")] = False,
     shared_host: Annotated[bool, typer.Option(help="Let waiting threads sleep: for machines with neighbours.")] = False,
@@ -263,12 +246,8 @@ def compare(
     new: Annotated[list[Path], typer.Argument(metavar="NEW...", help="One run or more.")],
     where: Where = None,
     sort: Sort = None,
-    threshold: Annotated[
-        float | None, typer.Option(parser=_fraction, metavar="SHARE", help="Change that counts: 1%.")
-    ] = None,
-    same: Annotated[
-        float | None, typer.Option(parser=_fraction, metavar="SHARE", help="Inside it is the same: 2% or --threshold.")
-    ] = None,
+    threshold: Threshold = None,
+    same: Same = None,
     across_formats: Annotated[bool, typer.Option(help="Also compare a case with itself in another dtype.")] = False,
     as_csv: AsCsv = False,
     as_json: AsJson = False,
@@ -315,87 +294,7 @@ def _load_comparing() -> None:
     from results import tables  # noqa: F401
 
 
-class Undecided(StrEnum):
-    """What a gate does about cases that it is unsure of."""
-
-    warn = "warn"
-    fail = "fail"
-
-
-@app.command()
-def gate(
-    runs: Annotated[list[Path], typer.Argument(metavar="[BASE] NEW", help="Two runs, or one beside --baseline.")],
-    baseline: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Compare with this machine's newest run of these cases in there.")
-    ] = None,
-    undecided: Annotated[Undecided, typer.Option(help="Of unsure cases: a loud line, or exit 3.")] = Undecided.warn,
-    threshold: Annotated[
-        float | None, typer.Option(parser=_fraction, metavar="SHARE", help="Change that counts: 1%.")
-    ] = None,
-    same: Annotated[
-        float | None, typer.Option(parser=_fraction, metavar="SHARE", help="Inside it is the same: 2% or --threshold.")
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Fail a slower run: exit 0 no regression, 1 a regression, 2 not comparable, 3 unsure where that was to fail."""
-    from harness import gating, printing
-    from results.gate import gate_rows, sentences
-    from results.tables import gate_table
-
-    given = {"threshold": threshold, "same": same}
-    ask = gating.GateAsk(tuple(runs), baseline, {name: value for name, value in given.items() if value is not None})
-    found = gating.gated(ask, lambda text: print(f"moemark: {text}", file=sys.stderr, flush=True))
-    if as_json:
-        printing.print_json("decisions", gate_rows(found) if found else [])
-    elif found:
-        printing.show(gate_table(found))
-    if found is None:
-        return
-    for text in (*found.changes, *sentences(found, undecided.value)):
-        print(f"moemark: {text}", file=sys.stderr)
-    raise typer.Exit(found.exit_code(undecided.value))
-
-
-@app.command()
-def duel(
-    words: Annotated[list[str] | None, typer.Argument(metavar="[SUITE|PATTERN]...", help="Default: ci.")] = None,
-    a: Annotated[str | None, typer.Option("--a", metavar="PYTHON", help="Environment or interpreter of A.")] = None,
-    b: Annotated[str | None, typer.Option("--b", metavar="PYTHON", help="Environment or interpreter of B.")] = None,
-    impl_a: Annotated[str | None, typer.Option(metavar="NAME", help="Implementation of A.")] = None,
-    impl_b: Annotated[str | None, typer.Option(metavar="NAME", help="Implementation of B.")] = None,
-    target: Annotated[
-        str | None, typer.Option(help="KIND:DEVICE[?option=value]; default: the first torch one.")
-    ] = None,
-    budget: Annotated[
-        float | None, typer.Option(parser=_seconds, metavar="TIME", help="Sampling a decision: 6s.")
-    ] = None,
-    threshold: Annotated[
-        float | None, typer.Option(parser=_fraction, metavar="SHARE", help="Change that counts: 1%.")
-    ] = None,
-    same: Annotated[
-        float | None, typer.Option(parser=_fraction, metavar="SHARE", help="Inside it is the same: 2% or --threshold.")
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Of the order of turns and cases.")] = 0,
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="Where every turn goes, as JSON.")] = None,
-    force: Annotated[bool, typer.Option(help="Replace the file of -o.")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Decide whether B is slower than A by taking turns: exit 0 no, 1 yes or broken, 2 not comparable, 3 unsure."""
-    from harness import duelling, printing
-    from results.tables import duel_table
-
-    given: dict[str, Any] = {"budget_s": budget, "threshold": threshold, "same": same}
-    ask = duelling.DuelAsk(
-        tuple(words or ("ci",)), (a, b), (impl_a, impl_b), target, seed, output, force,
-        {name: value for name, value in given.items() if value is not None},
-    )  # fmt: skip
-    found = duelling.duel(ask, lambda text: print(text, file=sys.stderr, flush=True))
-    if as_json:
-        printing.print_json("decisions", duelling.decision_rows(found))
-    else:
-        printing.show(duel_table(found.decisions))
-    print(f"sampled {found.sampling_s:.0f} s of {found.wall_s:.0f} s; the rest is start-up and checks", file=sys.stderr)
-    raise typer.Exit(found.exit_code)
+deciding.add_to(app)
 
 
 @app.command()

@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parents[1]
 ROOMS = ("harness", "results", "workloads")
 MAY_IMPORT = {"workloads": {"workloads"}, "results": {"results", "workloads"}, "harness": set(ROOMS)}
 READERS = {
+    "deciding",
     "gating",
     "arguments",
     "questions",

@@ -6,26 +6,40 @@ moemark export run.jsonl --format markdown >> "$GITHUB_STEP_SUMMARY"
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from results.exporting import selection_name
 from results.record import table_in
 from results.store import RunFile
 from results.tables import Table, show_table
 
-__all__ = ["render"]
+__all__ = ["page", "render", "sentences"]
 
 _MARKUP = re.compile(r"([\\`*_\[\]<>|~&$])")
 
 
 def render(run_file: RunFile) -> str:
     """A heading, what ran where, the table and its notes, closed by an empty line: the next step's summary follows."""
-    run, table = run_file.run, show_table(run_file)
-    parts = [f"### {_plain(table.title)}", _plain(_where(run_file)), "\n".join(_rows(table))]
-    parts += [_plain(f"Incomplete: {run_file.warning}")] if run_file.warning else []
-    parts += [f"{_plain(f'[{number}]')} {_plain(note)}" for number, note in enumerate(table.notes, 1)]
-    parts.append(f"<sub>{_plain(f'moemark {run.moemark_version}, {run.started_utc}')}</sub>")
-    return "\n\n".join(parts) + "\n\n"
+    run = run_file.run
+    said = [_where(run_file), *([f"Incomplete: {run_file.warning}"] if run_file.warning else [])]
+    foot = f"moemark {run.moemark_version}, {run.started_utc}"
+    return page(show_table(run_file), said, foot)
+
+
+def page(table: Table, said: Sequence[str] = (), foot: str = "") -> str:
+    """A table as Markdown: its title as a heading, sentences, its rows, its notes and a foot, closed by an empty line."""
+    notes = [f"{_plain(f'[{number}]')} {_plain(note)}" for number, note in enumerate(table.notes, 1)]
+    parts = [f"### {_plain(table.title)}", *map(_plain, said), "\n".join(_rows(table)), *notes]
+    return _paragraphs([*parts, f"<sub>{_plain(foot)}</sub>"] if foot else parts)
+
+
+def sentences(said: Sequence[str]) -> str:
+    """Sentences as Markdown, a paragraph each, closed by an empty line."""
+    return _paragraphs(list(map(_plain, said)))
+
+
+def _paragraphs(parts: Sequence[str]) -> str:
+    return "".join(f"{part}\n\n" for part in parts)
 
 
 def _where(run_file: RunFile) -> str:

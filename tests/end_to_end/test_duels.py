@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree as ET
 
 import pytest
 from playing import Stage, drill
@@ -166,6 +167,20 @@ def test_every_turn_is_written_and_no_file_is_lost(stage: Stage) -> None:
     assert {turn[0] for turn in turns} == {"A", "B"}
     code, _, said = fought(stage, {}, "-o", "duel.json")
     assert (code, said) == (2, "moemark: duel.json exists: --force replaces it\n")
+
+
+def test_a_ci_gets_a_test_report_and_a_summary(stage: Stage) -> None:
+    code, _, _ = fought(stage, {"NULL_CALL_NS": "1030000"}, "--junit", "duel.xml", "--summary", "summary.md")
+    suite = ET.fromstring((stage.folder / "duel.xml").read_text())[0]
+    assert (code, suite.get("tests"), suite.get("failures")) == (1, "2", "2")
+    assert "| slower |" in (stage.folder / "summary.md").read_text()
+
+
+@pytest.mark.parametrize("option", ["--junit", "--summary", "-o"])
+def test_a_report_that_cannot_be_written_is_refused_before_the_fight(stage: Stage, option: str) -> None:
+    code, rows, said = fought(stage, {}, option, "nowhere/file")
+    assert (code, rows) == (2, [])
+    assert said == "moemark: nowhere/file cannot be written: name a file in a writable folder\n"
 
 
 @pytest.mark.parametrize(

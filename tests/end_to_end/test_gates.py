@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from xml.etree import ElementTree as ET
 
 import pytest
 from playing import Stage, drill
@@ -61,6 +62,27 @@ def test_it_speaks_json(runs: Stage) -> None:
     done = runs.play("gate", "base.jsonl", "slower.jsonl", "--json")
     rows = json.loads(done.stdout)["decisions"]
     assert [(row["outcome"], row["ratio"]) for row in rows] == [("slower", pytest.approx(1.0496, abs=2e-3))] * 3
+
+
+def test_a_ci_gets_a_test_report_and_a_summary(runs: Stage) -> None:
+    summary, report = runs.folder / "summary.md", runs.folder / "gate.xml"
+    summary.write_text("")
+    words = ("--junit", report.name, "--summary", summary.name)
+    assert runs.play("gate", "base.jsonl", "slower.jsonl", *words).returncode == 1
+    suite = ET.fromstring(report.read_text())[0]
+    assert (suite.get("name"), suite.get("tests"), suite.get("failures")) == (
+        "moemark gate: slower against base",
+        "3",
+        "3",
+    )
+    assert runs.play("gate", "base.jsonl", "alone.jsonl", *words, "--undecided", "fail").returncode == 3
+    assert ET.fromstring(report.read_text())[0].get("failures") == "3"
+    said = summary.read_text()
+    assert said.index("3 of 3 cases are SLOWER") < said.index("3 of 3 cases are UNSURE")
+    shutil.rmtree(runs.folder / "first", ignore_errors=True)
+    assert runs.play("gate", "--baseline", "first", "base.jsonl", *words).returncode == 0
+    assert ET.fromstring(report.read_text())[0].get("tests") == "0"
+    assert "nothing was compared" in summary.read_text()
 
 
 def test_the_first_run_is_stored_and_the_next_compared_with_it(runs: Stage) -> None:
