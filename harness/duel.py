@@ -283,7 +283,7 @@ class _Ring:
             plan = second_look_plan(self._options.rounds)
             self._rounds(fresh, plan, lambda found, number: decide_again(first, found, plan, number, margins))
         second = [_Evidence.of(contest) for contest in fresh if contest.failure is None]
-        found = {one.case: one for one in confirmed(first, second, margins)}
+        found = {one.case: one for one in confirmed(first, second, self._options.rounds, margins)}
         for contest, more in zip(again, fresh, strict=True):
             contest.pairs += more.pairs
             contest.contended += more.contended

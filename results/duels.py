@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 from results.compare import Margins
 from results.pairs import (
+    LEAST_CASES,
     LEAST_PAIRS,
     LEAST_PAIRS_UNCALIBRATED,
     LEVEL,
@@ -36,8 +36,6 @@ __all__ = [
 
 LEANING = 0.25
 """One-sided p of a change beyond the threshold below which a case is measured on, though it looks the same."""
-POOLING_CASES = 6
-"""Cases from which three pairs each hold enough to calibrate each other."""
 CHANGED = ("slower", "faster")
 Centres = Sequence[Centre]
 
@@ -85,8 +83,8 @@ class Evidence(Protocol):
 
 def look_plan(cases: int, rounds: int) -> list[int]:
     """After which rounds the decision is looked at: from three pairs on where many cases calibrate each other, else once."""
-    first = LEAST_PAIRS if cases >= POOLING_CASES else LEAST_PAIRS_UNCALIBRATED
-    return list(range(min(first, rounds), rounds + 1)) if cases >= POOLING_CASES else [rounds]
+    first = LEAST_PAIRS if cases >= LEAST_CASES else LEAST_PAIRS_UNCALIBRATED
+    return list(range(min(first, rounds), rounds + 1)) if cases >= LEAST_CASES else [rounds]
 
 
 def second_look_plan(rounds: int) -> list[int]:
@@ -99,8 +97,7 @@ def decide(evidence: Sequence[Evidence], plan: Sequence[int], number: int, margi
     last = number == plan[-1]
     look = _Look(_calibration(evidence), look_level(len(plan), last), margins)
     found = [one.decision or look.at(one) for one in evidence]
-    stands = _surviving(found)
-    for one, decision, good in zip(evidence, found, stands, strict=True):
+    for one, decision, good in zip(evidence, found, _surviving(found), strict=True):
         if one.decision is None and (last or (good and look.ends(one, decision))):
             one.close(decision)
 
@@ -108,33 +105,37 @@ def decide(evidence: Sequence[Evidence], plan: Sequence[int], number: int, margi
 def worth_a_second_look(evidence: Sequence[Evidence], margins: Margins) -> list[bool]:
     """Which need fresh pairs: those that changed, or may have, before it is said; those of which nothing can be said yet."""
     look = _Look(_calibration(evidence), LEVEL, margins)
-    return [look.leans(one) or (one.decision is not None and one.decision.verdict == "unsure") for one in evidence]
+    return [look.leans(one) or (one.decision is not None and one.decision.verdict != "same") for one in evidence]
 
 
 def decide_again(
     first: Sequence[Evidence], second: Sequence[Evidence], plan: Sequence[int], number: int, margins: Margins
 ) -> None:
     """The look after round `number` of the second look: closes the cases that the pairs of both decide, at last all."""
-    last = number == plan[-1]
-    whole = _joint(first, second)
-    look = _Look(_calibration(whole), look_level(len(plan), last), margins)
+    last, whole = number == plan[-1], _joint(first, second)
+    look = _Look(_calibration(whole), look_level(_looks(len(first), plan[-1]), last), margins)
     found = [look.finally_of(one) for one in whole]
-    stands = _surviving(found)
-    for one, decision, good in zip(whole, found, stands, strict=True):
+    for one, decision, good in zip(whole, found, _surviving(found), strict=True):
         if one.second and one.second.decision is None and (last or (good and look.ends(one, decision))):
             one.second.close(replace(decision, pairs=len(one.second.centres)))
 
 
-def confirmed(first: Sequence[Evidence], second: Sequence[Evidence], margins: Margins) -> list[CaseDecision]:
-    """The decision on each case: of those with a second look by the pairs of both, of the others never a change.
+def confirmed(
+    first: Sequence[Evidence], second: Sequence[Evidence], rounds: int, margins: Margins
+) -> list[CaseDecision]:
+    """The decision on each case after looks of so many rounds: with a second look by the pairs of both, else never a change.
 
-    A change is only said here, once, by all pairs, and where the second look alone leans the same way; so what made a case be
-    looked at again costs no error. Raises ValueError for a second look at what had no first.
+    A change is only said here, once, by all pairs, and where the second look alone leans to it; so what made a case be looked
+    at again costs no error. Raises ValueError for a second look at what had no first.
     """
     whole = _joint(first, second)
-    rounds = max((len(one.centres) for one in second), default=1)
-    look = _Look(_calibration(whole), look_level(len(second_look_plan(rounds))), margins)
+    look = _Look(_calibration(whole), look_level(_looks(len(first), rounds)), margins)
     return settled([look.finally_of(one) for one in whole])
+
+
+def _looks(cases: int, rounds: int) -> int:
+    """How many looks a case may get in all: the last one of the first look says no change."""
+    return len(look_plan(cases, rounds)) - 1 + len(second_look_plan(rounds))
 
 
 def _joint(first: Sequence[Evidence], second: Sequence[Evidence]) -> list[_Joint]:
@@ -158,14 +159,6 @@ class _Joint:
 
     def close(self, decision: CaseDecision) -> None:
         self.decision = decision
-
-    @property
-    def agrees(self) -> bool:
-        """Whether the second look alone says the same direction as all pairs."""
-        if self.second is None or not self.second.centres:
-            return False
-        means = [math.fsum(one.log for one in centres) for centres in (self.centres, self.second.centres)]
-        return means[0] * means[1] > 0
 
 
 @dataclass(frozen=True)
@@ -199,18 +192,20 @@ class _Look:
                 else one.decision
             )
         said = self.at(one)
-        return (
-            said if one.agrees or said.verdict not in CHANGED else _unconfirmed(said, "a second look does not show it")
-        )
+        shown = said.verdict not in CHANGED or self.leans(one.second, said.verdict)
+        return said if shown else _unconfirmed(said, "a second look does not show it")
 
     def ends(self, one: Evidence, decision: CaseDecision) -> bool:
         """Whether more rounds would be in vain: not where what looks the same may yet turn out to be a small change."""
         return decision.verdict != "unsure" and not (decision.verdict == "same" and self.leans(one))
 
-    def leans(self, one: Evidence) -> bool:
-        """Whether a change beyond the threshold, either way, is not out of the question."""
-        found = joined(one.centres, self.calibration)
-        return min(found.p_above(self.margins.threshold), found.p_below(self.margins.threshold)) < LEANING
+    def leans(self, one: Evidence, *ways: str) -> bool:
+        """Whether a change beyond the threshold, either way or one of these, is not out of the question."""
+        if len(one.centres) < 2:
+            return False
+        found, threshold = joined(one.centres, self.calibration), self.margins.threshold
+        tails = {"slower": found.p_above, "faster": found.p_below}
+        return min(tails[way](threshold) for way in ways or CHANGED) < LEANING
 
 
 def settled(decisions: Sequence[CaseDecision]) -> list[CaseDecision]:

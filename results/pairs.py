@@ -23,12 +23,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from results.statistics import Ratio
-from results.student import t_above, t_quantile
+from results.student import f_above, t_above, t_quantile
 
 if TYPE_CHECKING:
     import numpy as np
 
 __all__ = [
+    "LEAST_CASES",
     "LEAST_FOR_CENTRE",
     "LEAST_PAIRS",
     "LEAST_PAIRS_UNCALIBRATED",
@@ -52,7 +53,7 @@ LEAST_PAIRS, LEAST_PAIRS_UNCALIBRATED, LEAST_TURNS = 3, 5, 20
 """What any verdict needs (3.4 of the notes that this follows: pairs with and without a calibration, turns in each)."""
 CALIBRATION_WORTH = 4.0
 """d0: a calibration counts as much as this many pairs more. It also says how alike cases are: with 4 the variance of one is
-within a factor of 2.2 of the others' as often as a normal value is within its standard deviation."""
+within a factor of 2.2 of a typical one as often as a normal value is within its standard deviation."""
 BATCHES, LEAST_FOR_CENTRE = 20, 4
 RANK_WIDTH = 1.645
 """Half width, in standard errors, of the interval that tells them."""
@@ -61,8 +62,10 @@ MOST_MEANS = 1 << 22
 """Means of pairs held at once."""
 OUTLYING = 3.0
 """A case's variance that is smaller or larger than the expected one by more than a factor e^3 counts as if it were by that."""
-LEAST_POOL = 12
-"""Degrees of freedom from which the pairs of several cases calibrate each other."""
+UNLIKE = 0.05
+"""A case whose pairs differ by more than all but so many of such cases would is judged by its own pairs alone."""
+LEAST_CASES, LEAST_POOL = 6, 12
+"""Cases, and degrees of freedom of their pairs, from which they calibrate each other."""
 
 EARLY_LEVEL = math.erfc(3 / math.sqrt(2))
 """Two-sided level of a look that is not the last."""
@@ -70,7 +73,7 @@ EARLY_LEVEL = math.erfc(3 / math.sqrt(2))
 
 @dataclass(frozen=True)
 class Calibration:
-    """What pairs of one version differ by here: `tau`, a standard deviation on the log scale."""
+    """What pairs of the same two versions differ by here: `tau`, a standard deviation on the log scale."""
 
     tau: float
 
@@ -128,6 +131,9 @@ def centres_of(rows: np.ndarray) -> list[Centre]:
     if turns < LEAST_FOR_CENTRE:
         raise ValueError(f"{turns} turns are too few for a centre")
     logs, errors = _hodges_lehmann(rows)
+    # With a coarse clock most turns may be alike, and ranks see nothing of the others.
+    unseen = (errors == 0) & (rows.min(axis=1) < rows.max(axis=1))
+    errors = np.where(unseen, rows.std(axis=1) / math.sqrt(turns), errors)
     errors *= np.sqrt(_autocorrelation((rows - logs[:, None]), errors * math.sqrt(turns)))
     return [Centre(float(log), float(error), turns) for log, error in zip(logs, errors, strict=True)]
 
@@ -141,7 +147,7 @@ def _hodges_lehmann(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     count = len(first)
     spread = math.sqrt(turns * (turns + 1) * (2 * turns + 1) / 24)
     low = max(0, math.floor(count / 2 - RANK_WIDTH * spread))
-    width = 2 * (count / 2 - low) / spread
+    width = (count - 1 - 2 * low) / spread
     wanted = sorted({low, (count - 1) // 2, count // 2, count - 1 - low})
     step = max(1, MOST_MEANS // count)
     logs, errors = [], []
@@ -171,16 +177,20 @@ def _autocorrelation(rows: np.ndarray, scales: np.ndarray) -> np.ndarray:
 
 
 def joined(pairs: Sequence[Centre], calibration: Calibration | None = None) -> Joined:
-    """Joins pairs (step 2 above). Raises ValueError with fewer than 2."""
+    """Joins pairs (step 2 above); those that differ by far more than the calibration says, without it.
+
+    Raises ValueError with fewer than 2.
+    """
     if len(pairs) < 2:
         raise ValueError("one pair says nothing of the spread between pairs")
-    worth = CALIBRATION_WORTH if calibration else 0.0
+    worth, own = CALIBRATION_WORTH if calibration else 0.0, len(pairs) - 1
     weights = [1 / max(calibration.tau**2 + one.error**2, 1e-18) if calibration else 1.0 for one in pairs]
     total = math.fsum(weights)
     centre = math.fsum(w * one.log for w, one in zip(weights, pairs, strict=True)) / total
     squares = math.fsum(w * (one.log - centre) ** 2 for w, one in zip(weights, pairs, strict=True))
-    degrees = worth + len(pairs) - 1
-    return Joined(centre, math.sqrt((worth + squares) / degrees / total), degrees, len(pairs))
+    if calibration and f_above(squares / own, own, worth) < UNLIKE:
+        return joined(pairs)
+    return Joined(centre, math.sqrt((worth + squares) / (worth + own) / total), worth + own, len(pairs))
 
 
 def look_level(looks: int, last: bool = True) -> float:
@@ -197,23 +207,21 @@ def look_level(looks: int, last: bool = True) -> float:
 
 
 def pooled(cases: Sequence[Sequence[Centre]]) -> Calibration | None:
-    """One tau from the pairs of several cases, each around its own centre; None with fewer than 12 degrees of freedom.
+    """One tau from the pairs of several cases, each around its own centre; None of fewer than 6 cases or 12 degrees of freedom.
 
     Cases differ in how much their pairs differ, and one whose processes come in two kinds must not blur all others. So tau is
     where the logarithms of (variance found / expected) have the mean that they have if the cases' own variances are spread as
     the inverse of chi-square with d0 degrees of freedom (Smyth 2004): what counts is the geometric mean of the cases.
     """
     groups = [pairs for pairs in cases if len(pairs) > 1]
-    if sum(len(pairs) - 1 for pairs in groups) < LEAST_POOL:
+    if len(groups) < LEAST_CASES or sum(len(pairs) - 1 for pairs in groups) < LEAST_POOL:
         return None
-    high = max(abs(one.log - pairs[0].log) for pairs in groups for one in pairs)
-    high += max(one.error for pairs in groups for one in pairs)
     of_cases = _mean_log_chi_square(CALIBRATION_WORTH)
 
     def excess(tau: float) -> float:
         return math.fsum(_log_excess(pairs, tau) + of_cases for pairs in groups)
 
-    return Calibration(_root(excess, high))
+    return Calibration(_root(excess, max(abs(one.log - pairs[0].log) for pairs in groups for one in pairs)))
 
 
 def _log_excess(pairs: Sequence[Centre], tau: float) -> float:
@@ -236,11 +244,13 @@ def _mean_log_chi_square(degrees: float) -> float:
     return series - sum_below - math.log(degrees / 2)
 
 
-def _root(excess: Callable[[float], float], high: float) -> float:
-    """Where a falling function crosses 0 between 0 and `high`; 0 if it starts below."""
-    low = 0.0
+def _root(excess: Callable[[float], float], guess: float) -> float:
+    """Where a falling function crosses 0; 0 if it starts below."""
+    low, high = 0.0, max(guess, 1e-9)
     if excess(low) <= 0:
         return 0.0
+    while excess(high) > 0:
+        high *= 2
     while high - low > 1e-9:
         middle = (low + high) / 2
         low, high = (middle, high) if excess(middle) > 0 else (low, middle)

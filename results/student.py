@@ -1,4 +1,4 @@
-"""Quantiles of Student's t, without scipy: this runs inside workers, whose interpreter may have none.
+"""Student's t and Fisher's F, without scipy: this runs inside workers, whose interpreter may have none.
 
 The distribution function is the regularised incomplete beta function, by its continued fraction (Lentz's method; NIST
 DLMF 8.17.22); the quantile is found by Newton's method between bounds that close in on it, so that it cannot diverge however
@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from functools import lru_cache
 
-__all__ = ["t_above", "t_quantile"]
+__all__ = ["f_above", "t_above", "t_quantile"]
 
 _TINY = 1e-300
 _SAME = 1e-13
@@ -53,6 +53,11 @@ def t_above(t: float, degrees: float) -> float:
     degrees = min(degrees, _MOST_DEGREES)
     above = _incomplete_beta(degrees / (degrees + t * t), degrees / 2, 0.5) / 2
     return above if t >= 0 else 1 - above
+
+
+def f_above(ratio: float, degrees: float, degrees_below: float) -> float:
+    """Probability that a ratio of two variances, of so many degrees of freedom, exceeds `ratio` >= 0 (Fisher's F)."""
+    return _incomplete_beta(degrees_below / (degrees_below + degrees * ratio), degrees_below / 2, degrees / 2)
 
 
 def _below(t: float, degrees: float) -> float:

@@ -5,7 +5,7 @@ Each process took short shares of a case and of a canary by turns. All on the lo
 1. *Share*: the case's level is the median of its samples over the slots' profile, the canary's the median of its samples.
 2. *Response*: how much of what moves the canary moves the case, b, from the processes of both runs, each around the mean of its
    run: ridge regression towards 1, the plain ratio, since b = 1 +- 0.25 is what is known of a canary of the same kind.
-3. *Process*: the centre of its shares' case - b * canary, with an error from batches of shares (`results.pairs.centres_of`).
+3. *Process*: the centre of its shares' case - b * canary, with its error (`results.pairs.centres_of`).
 4. *Run*: the centres of its processes joined; the spread between processes is pooled over all cases of the comparison where
    there are enough of them (`results.pairs.joined`).
 5. *Difference*: new run less base run. Its variance is that of both, more for rounds that remember the one before, what is not

@@ -107,7 +107,7 @@ def _final(pairs: Recorded, cases: Sequence[str], margins: Margins) -> list[Case
     again = zip(first, worth_a_second_look(first, margins), strict=True)
     second, more = [Fought(one.case) for one, worth in again if worth], second_look_plan(ROUNDS)
     _take(pairs[ROUNDS:], second, more, lambda number: decide_again(first, second, more, number, margins))
-    return confirmed(first, second, margins)
+    return confirmed(first, second, ROUNDS, margins)
 
 
 def _moved(centre: Centre, sign: int, shift: float) -> Centre:

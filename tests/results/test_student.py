@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from results.student import t_above, t_quantile
+from results.student import f_above, t_above, t_quantile
 
 
 @pytest.mark.parametrize(
@@ -36,3 +36,14 @@ def test_nonsense_is_refused(probability: float, degrees: float) -> None:
 def test_with_endless_degrees_it_is_the_normal_distribution(degrees: float) -> None:
     assert t_quantile(0.975, degrees) == pytest.approx(1.959964, abs=1e-4)
     assert t_above(1.959964, degrees) == pytest.approx(0.025, abs=1e-5)
+
+
+@pytest.mark.parametrize(("above", "below", "table"), [(1, 4, 7.709), (4, 4, 6.388), (4, 10, 3.478), (10, 4, 5.964)])
+def test_a_twentieth_of_the_ratios_of_variances_lies_beyond_the_printed_value(
+    above: int, below: int, table: float
+) -> None:
+    assert f_above(table, above, below) == pytest.approx(0.05, abs=1e-5)
+
+
+def test_every_ratio_of_variances_is_at_least_zero() -> None:
+    assert f_above(0.0, 4, 4) == 1
