@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from harness.arguments import AsJson, Same, Threshold, seconds
+
+if TYPE_CHECKING:
+    from results.exporting.decision_reports import Reports
 
 __all__ = ["add_to"]
 
@@ -48,7 +53,7 @@ def gate(
 ) -> None:
     """Fail a slower run: exit 0 no regression, 1 a regression, 2 not comparable, 3 unsure where that was to fail."""
     from harness import gating, printing
-    from results.exporting import decisions
+    from results.exporting.decision_reports import Reports, of_gate
     from results.gate import gate_rows, sentences
     from results.tables import gate_table
 
@@ -60,20 +65,32 @@ def gate(
         told.append(text)
         print(f"moemark: {text}", file=sys.stderr, flush=True)
 
-    found = gating.gated(ask, say)
+    reports, title = Reports(junit, summary), "moemark gate"
+    reports.refuse(*runs)
+    with _reported(reports, title):
+        found = gating.gated(ask, say)
+    table = gate_table(found) if found else None
     if as_json:
         printing.print_json("decisions", gate_rows(found) if found else [])
-    elif found:
-        printing.show(gate_table(found))
+    elif table:
+        printing.show(table)
     for text in (*found.changes, *sentences(found, undecided.value)) if found else ():
         say(text)
-    if junit:
-        judged = decisions.judged_of_gate(found) if found else []
-        title = f"moemark gate: {found.new} against {found.base}" if found else "moemark gate: nothing was compared"
-        decisions.write_junit(junit, title, judged, undecided is Undecided.fail)
-    if summary:
-        decisions.write_summary(summary, gate_table(found) if found else None, told)
+    title += f": {found.new} against {found.base}" if found else ""
+    reports.write(title, of_gate(found, told[-1] if told else ""), table, told, undecided is Undecided.fail)
     raise typer.Exit(found.exit_code(undecided.value) if found else 0)
+
+
+@contextmanager
+def _reported(reports: Reports, title: str) -> Iterator[None]:
+    """Where nothing can be decided the reports say so too."""
+    from workloads.case import UserError
+
+    try:
+        yield
+    except UserError as problem:
+        reports.give_up(title, str(problem))
+        raise
 
 
 def duel(
@@ -99,23 +116,26 @@ def duel(
 ) -> None:
     """Decide whether B is slower than A by taking turns: exit 0 no, 1 yes or broken, 2 not comparable, 3 unsure."""
     from harness import duelling, printing
-    from results.exporting import decisions
+    from results.exporting.decision_reports import Reports, of_duel
     from results.tables import duel_table
 
     given: dict[str, Any] = {"budget_s": budget, "threshold": threshold, "same": same}
     ask = duelling.DuelAsk(
         tuple(words or ("ci",)), (a, b), (impl_a, impl_b), target, seed, output, force,
-        {name: value for name, value in given.items() if value is not None}, tuple(filter(None, (junit, summary))),
+        {name: value for name, value in given.items() if value is not None},
     )  # fmt: skip
-    found = duelling.duel(ask, lambda text: print(text, file=sys.stderr, flush=True))
+    reports, title = Reports(junit, summary), "moemark duel"
+    reports.refuse(output)
+    with _reported(reports, title):
+        found = duelling.duel(ask, lambda text: print(text, file=sys.stderr, flush=True))
+    table = duel_table(found.decisions)
     if as_json:
         printing.print_json("decisions", duelling.decision_rows(found))
     else:
-        printing.show(duel_table(found.decisions))
+        printing.show(table)
     took = f"sampled {found.sampling_s:.0f} s of {found.wall_s:.0f} s; the rest is start-up and checks"
     print(took, file=sys.stderr)
-    if junit:
-        decisions.write_junit(junit, "moemark duel: B against A", decisions.judged_of_duel(found.decisions))
-    if summary:
-        decisions.write_summary(summary, duel_table(found.decisions), [took])
+    left_out = [f"{case} is left out: {reason}" for case, reason in found.left_out.items()]
+    judged = of_duel(found.decisions, found.left_out, found.target)
+    reports.write(f"{title}: B against A on {found.target}", judged, table, [*left_out, took])
     raise typer.Exit(found.exit_code)

@@ -1,9 +1,9 @@
 """The duel: two sides take short turns in random order, in separate processes; process pairs are the statistical unit.
 
 A side is an interpreter, or an implementation within one. Each round starts a fresh process on both sides, which visit the
-undecided cases in an order of their own; within a case only one side runs at a time. After each round from the third on the
-decision is looked at (`results.duels`), and a case that is decided is left alone. Cases that changed, or may have, are measured
-once more with fresh pairs, and called so by all of their pairs. Read `fight` first.
+undecided cases in an order of their own; within a case only one side runs at a time. After a round the decision is looked at
+(`results.duels` says after which), and a case that is decided is left alone. Cases that changed, may have, or are unsure, get a
+second look with fresh pairs until the pairs of both decide. Read `fight` first.
 """
 
 from __future__ import annotations
@@ -57,7 +57,8 @@ class DuelOptions:
     rounds: int = 5
     seed: int = 0
     stop_early: bool = True
-    """Whether a case that is decided is left alone; if not, its turns go on to the last round, and change no decision."""
+    """Whether a case that is decided is left alone; if not, its turns go on to the last round of the first look, and change no
+    decision."""
     prepare_timeout_s: float = 900.0
     timeout_s: float = 120.0
 
@@ -124,6 +125,12 @@ class Fight:
     sampling_s: float = 0.0
     wall_s: float = 0.0
     describe: dict[str, Any] = field(default_factory=dict)
+    target: str = ""
+
+    @property
+    def left_out(self) -> dict[str, str]:
+        """Cases that neither side can do, or one has no implementation for, with the reason."""
+        return {one.case.id: str(one.failure) for one in self.contests if one.left_out}
 
     @property
     def exit_code(self) -> int:
@@ -147,7 +154,7 @@ def fight(cases: Sequence[Case], sides: tuple[Side, Side], options: DuelOptions,
             comparable = _comparable(comparable)
             decisions = ring.again(comparable)
     wall = time.monotonic() - began
-    return Fight(contests, decisions, ring.sampling_ns / 1e9, wall, ring.describe)
+    return Fight(contests, decisions, ring.sampling_ns / 1e9, wall, ring.describe, sides[0].target.recorded)
 
 
 def _contest(case: Case, corner: Corner, sides: tuple[Side, Side]) -> Contest:
@@ -244,14 +251,18 @@ class _Ring:
         def look(fought: list[_Evidence], number: int) -> None:
             decide(fought, plan, number, self._options.margins)
 
-        self._rounds(contests, plan, look)
+        self._rounds(contests, plan, look, self._options.stop_early)
 
     def _rounds(
-        self, contests: list[Contest], plan: Sequence[int], look: Callable[[list[_Evidence], int], None]
+        self,
+        contests: list[Contest],
+        plan: Sequence[int],
+        look: Callable[[list[_Evidence], int], None],
+        stop_early: bool = True,
     ) -> None:
         for number in range(1, self._options.rounds + 1):
             try:
-                self._round([c for c in contests if c.open or (c.failure is None and not self._options.stop_early)])
+                self._round([c for c in contests if c.open or (c.failure is None and not stop_early)])
             except UserError as error:
                 self._give_up([contest for contest in contests if contest.open], str(error))
                 return
@@ -262,7 +273,7 @@ class _Ring:
             self._say(
                 f"round {number} of {self._options.rounds}: {len(contests) - left} of {len(contests)} cases decided"
             )
-            if not left and self._options.stop_early:
+            if not left and stop_early:
                 return
 
     def _give_up(self, contests: list[Contest], reason: str) -> None:

@@ -33,8 +33,6 @@ class DuelAsk:
     output: Path | None = None
     force: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
-    reports: tuple[Path, ...] = ()
-    """Files that the caller will write: that they can be is seen before the fight."""
 
 
 def duel(ask: DuelAsk, say: Say) -> Fight:
@@ -94,12 +92,13 @@ def _first_torch(say: Say) -> str:
 
 
 def _refuse_clobbering(ask: DuelAsk) -> None:
-    if ask.output is not None and ask.output.exists() and not ask.force:
+    if ask.output is None:
+        return
+    folder = ask.output.absolute().parent
+    if ask.output.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise UserError(f"{ask.output} cannot be written: name a file in a writable folder after -o")
+    if ask.output.exists() and not ask.force:
         raise UserError(f"{ask.output} exists: --force replaces it")
-    for path in filter(None, (ask.output, *ask.reports)):
-        folder = path.absolute().parent
-        if path.is_dir() or not folder.is_dir() or not os.access(path if path.exists() else folder, os.W_OK):
-            raise UserError(f"{path} cannot be written: name a file in a writable folder")
 
 
 def _write(path: Path, ask: DuelAsk, found: Fight) -> None:

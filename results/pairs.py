@@ -216,22 +216,38 @@ def pooled(cases: Sequence[Sequence[Centre]]) -> Calibration | None:
     groups = [pairs for pairs in cases if len(pairs) > 1]
     if len(groups) < LEAST_CASES or sum(len(pairs) - 1 for pairs in groups) < LEAST_POOL:
         return None
-    of_cases = _mean_log_chi_square(CALIBRATION_WORTH)
+    of_cases, stacks = len(groups) * _mean_log_chi_square(CALIBRATION_WORTH), _stacked(groups)
 
     def excess(tau: float) -> float:
-        return math.fsum(_log_excess(pairs, tau) + of_cases for pairs in groups)
+        return of_cases + math.fsum(_log_excess(logs, errors, tau) for logs, errors in stacks)
 
     return Calibration(_root(excess, max(abs(one.log - pairs[0].log) for pairs in groups for one in pairs)))
 
 
-def _log_excess(pairs: Sequence[Centre], tau: float) -> float:
-    """Log of the variance of these pairs over the one expected, less what it is on average; what is outlying counts for less.
+def _stacked(groups: Sequence[Sequence[Centre]]) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Logs and errors, [cases, pairs], of the cases of each number of pairs."""
+    import numpy as np
 
-    (Pairs that agree to the last digit, by luck or by a coarse clock, would have the logarithm of 0.)
+    by_count: dict[int, list[Sequence[Centre]]] = {}
+    for pairs in groups:
+        by_count.setdefault(len(pairs), []).append(pairs)
+    found = [np.array([[(one.log, one.error) for one in pairs] for pairs in members]) for members in by_count.values()]
+    return [(values[..., 0], values[..., 1]) for values in found]
+
+
+def _log_excess(logs: np.ndarray, errors: np.ndarray, tau: float) -> float:
+    """Sum over cases [cases, pairs] of the log of their variance over the one expected, less what that is on average.
+
+    What is outlying counts for less: pairs that agree to the last digit, by luck or by a coarse clock, have the logarithm of 0.
     """
-    degrees = len(pairs) - 1
-    found = max(_weighted_squares(pairs, tau) / degrees, 1e-18)
-    return max(-OUTLYING, min(math.log(found) - _mean_log_chi_square(degrees), OUTLYING))
+    import numpy as np
+
+    degrees = logs.shape[1] - 1
+    weights = 1 / np.maximum(tau**2 + errors**2, 1e-300)
+    centres = (weights * logs).sum(axis=1) / weights.sum(axis=1)
+    squares = (weights * (logs - centres[:, None]) ** 2).sum(axis=1)
+    found = np.log(np.maximum(squares / degrees, 1e-18)) - _mean_log_chi_square(degrees)
+    return float(np.clip(found, -OUTLYING, OUTLYING).sum())
 
 
 def _mean_log_chi_square(degrees: float) -> float:
@@ -255,14 +271,6 @@ def _root(excess: Callable[[float], float], guess: float) -> float:
         middle = (low + high) / 2
         low, high = (middle, high) if excess(middle) > 0 else (low, middle)
     return high
-
-
-def _weighted_squares(pairs: Sequence[Centre], tau: float) -> float:
-    """sum((m - c)^2 / (tau^2 + s^2)), which has P - 1 degrees of freedom."""
-    weights = [1 / max(tau**2 + one.error**2, 1e-300) for one in pairs]
-    total = math.fsum(weights)
-    centre = math.fsum(w * one.log for w, one in zip(weights, pairs, strict=True)) / total
-    return math.fsum(w * (one.log - centre) ** 2 for w, one in zip(weights, pairs, strict=True))
 
 
 Correction = Callable[[Sequence[float], float], list[bool]]

@@ -20,6 +20,7 @@ from itertools import starmap
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from results.intervals import Error, errors
+from results.medians import medians
 from results.student import t_quantile
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ __all__ = [
     "ratio",
     "ratios_of",
     "samples_needed",
+    "slot_profiles",
     "slot_spread",
     "time_of",
     "verdict",
@@ -153,6 +155,16 @@ def process_levels(series: Series) -> tuple[np.ndarray, np.ndarray]:
     import numpy as np
 
     return _process_levels(_split(np.log(_table(series)), series))
+
+
+def slot_profiles(several: Sequence[Series]) -> list[np.ndarray]:
+    """The log profile of the slots [slots] of each of several measurements, as in `process_levels`, all at once."""
+    import numpy as np
+
+    split = [_split(np.log(_table(series)), series) for series in several]
+    levels = iter(medians([table.ravel() for tables in split for table in tables], axis=0))
+    free = [np.concatenate([table - next(levels) for table in tables]) for tables in split]
+    return medians(free, axis=0)
 
 
 def _split(logs: np.ndarray, series: Series) -> list[np.ndarray]:

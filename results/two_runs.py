@@ -17,18 +17,18 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from results.matching import Match
+from results.medians import medians
 from results.pairs import LEAST_FOR_CENTRE, Calibration, Centre, Joined, centres_of, joined, pooled
 from results.record import Measurement
-from results.statistics import Series, columns, process_levels
+from results.statistics import Series, columns, slot_profiles
 
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["Difference", "Side", "differences", "mean_difference", "run_spread", "sides_of"]
+__all__ = ["Difference", "Side", "differences", "mean_difference", "run_spread", "sides_from", "sides_of"]
 
 PRIOR_RESPONSE = 1.0
 PRIOR_SPREAD = 0.25
@@ -46,64 +46,64 @@ def run_spread(canary: str) -> float:
     return RUN_SPREAD.get(canary.partition(" ")[0], RUN_SPREAD["cold"])
 
 
-@dataclass(frozen=True)
-class Side:
+class Side(NamedTuple):
     """One measurement of a comparison: log ns of the case and of the canary in each share of each process."""
 
-    case: tuple[np.ndarray, ...]
-    canary: tuple[np.ndarray, ...]
-
-    @classmethod
-    def of(cls, line: Measurement) -> Side | None:
-        """None where the measurement has fewer than two processes, no canary, or too few shares for a centre."""
-        if line.processes < 2 or not line.canary_ns:
-            return None
-        found = _shares(line)
-        if any(len(case) < LEAST_FOR_CENTRE for case, _ in found):
-            return None
-        return cls(tuple(case for case, _ in found), tuple(canary for _, canary in found))
-
-    @cached_property
-    def levels(self) -> np.ndarray:
-        """Median levels of case and canary, [2, processes]."""
-        import numpy as np
-
-        return np.array([[np.median(one) for one in logs] for logs in (self.case, self.canary)])
-
-    def beyond(self, response: float) -> list[np.ndarray]:
-        """Case - b * canary in each share of each process."""
-        return [case - response * canary for case, canary in zip(self.case, self.canary, strict=True)]
+    case: Sequence[np.ndarray]
+    canary: Sequence[np.ndarray]
 
 
-def _shares(line: Measurement) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Step 1, for each process: levels of case and canary in each share."""
+def sides_from(lines: Sequence[Measurement]) -> list[Side | None]:
+    """Step 1; None where a measurement has fewer than two processes, no canary, or too few shares for a centre."""
     import numpy as np
 
-    series = Series.of(line)
-    profile = process_levels(series)[1]
-    free = np.log(np.maximum(line.samples_ns, 0.5)) - math.log(line.calls_per_sample) + profile.mean()
-    free -= profile[columns(line.slots)] if line.slots is not None else profile[0]
-    canary = np.log(np.maximum(line.canary_ns, 0.5)) - math.log(line.canary_calls)
-    found: dict[int, tuple[list[np.ndarray], list[np.ndarray]]] = {}
-    at = [0, 0]
-    for turn in line.turns:
-        case_of, canary_of = found.setdefault(turn.process, ([], []))
-        case_of.append(np.median(free[at[0] : at[0] + turn.samples].reshape(turn.shares, -1), axis=1))
-        canary_of.append(np.median(canary[at[1] : at[1] + turn.canary].reshape(turn.shares, -1), axis=1))
-        at = [at[0] + turn.samples, at[1] + turn.canary]
-    return [(np.concatenate(case), np.concatenate(beside)) for case, beside in found.values()]
+    able = [number for number, line in enumerate(lines) if line.processes >= 2 and line.canary_ns]
+    profiles = slot_profiles([Series.of(lines[number]) for number in able])
+    blocks: list[np.ndarray] = []
+    """Of each turn the samples in rows, a row a share: the case's, then the canary's."""
+    for number, profile in zip(able, profiles, strict=True):
+        line = lines[number]
+        free = np.log(np.maximum(line.samples_ns, 0.5)) - math.log(line.calls_per_sample) + profile.mean()
+        free -= profile[columns(line.slots)] if line.slots is not None else profile[0]
+        canary = np.log(np.maximum(line.canary_ns, 0.5)) - math.log(line.canary_calls)
+        at = [0, 0]
+        for turn in line.turns:
+            ends = [at[0] + turn.samples, at[1] + turn.canary]
+            blocks += [one[at[n] : ends[n]].reshape(turn.shares, -1) for n, one in enumerate((free, canary))]
+            at = ends
+    shares = iter(medians(blocks, axis=1))
+    found: list[Side | None] = [None] * len(lines)
+    for number in able:
+        of_processes: dict[int, tuple[list[np.ndarray], list[np.ndarray]]] = {}
+        for turn in lines[number].turns:
+            for one in of_processes.setdefault(turn.process, ([], [])):
+                one.append(next(shares))
+        side = Side(*zip(*(map(_whole, one) for one in of_processes.values()), strict=True))
+        if all(len(case) >= LEAST_FOR_CENTRE for case in side.case):
+            found[number] = side
+    return found
+
+
+def _whole(parts: Sequence[np.ndarray]) -> np.ndarray:
+    import numpy as np
+
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def sides_of(matches: Sequence[Match]) -> dict[str, list[tuple[Match, tuple[Side, Side]]]]:
     """By canary the matches whose sides both took turns with it."""
+    able = [
+        match
+        for match in matches
+        if not (match.reason or match.base is None or match.new is None)
+        and match.base[0].canary == match.new[0].canary
+        and match.base[0].canary_ns
+        and match.new[0].canary_ns
+    ]
+    sides = iter(sides_from([side[0] for match in able for side in (match.base, match.new) if side]))
     groups: dict[str, list[tuple[Match, tuple[Side, Side]]]] = {}
-    for match in matches:
-        if match.reason or match.base is None or match.new is None or match.base[0].canary != match.new[0].canary:
-            continue
-        if not (match.base[0].canary_ns and match.new[0].canary_ns):
-            continue
-        base, new = (Side.of(side[0]) for side in (match.base, match.new))
-        if base and new:
+    for match, base, new in zip(able, sides, sides, strict=True):
+        if base and new and match.base:
             groups.setdefault(str(match.base[0].canary), []).append((match, (base, new)))
     return groups
 
@@ -124,12 +124,27 @@ class Difference:
 
 def differences(cases: Sequence[tuple[Side, Side]], spread: float) -> list[Difference]:
     """New over base of each case, given as (base, new), all beside one canary; `spread` as in `run_spread`."""
-    noise = _noise(cases)
-    responses = [_response(pair, noise) for pair in cases]
-    centres = _centres([side.beyond(one.slope) for pair, one in zip(cases, responses, strict=True) for side in pair])
+    levels = _levels(cases)
+    moved = [float(new[1].mean() - base[1].mean()) for base, new in levels]
+    responses = _responses(levels)
+    centres = _centres([_beyond(side, one.slope) for pair, one in zip(cases, responses, strict=True) for side in pair])
     tau, sides = pooled(centres), iter(centres)
-    together = zip(cases, zip(sides, sides, strict=True), responses, strict=True)
+    together = zip(moved, zip(sides, sides, strict=True), responses, strict=True)
     return [_difference(*parts, tau, spread) for parts in together]
+
+
+def _levels(cases: Sequence[tuple[Side, Side]]) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Of base and new of each case the median levels of case and canary, [2, processes]."""
+    import numpy as np
+
+    found = iter(medians([shares for pair in cases for side in pair for one in side for shares in one], axis=0))
+    levels = (np.array([[next(found) for _ in one] for one in side]) for pair in cases for side in pair)
+    return list(zip(levels, levels, strict=True))
+
+
+def _beyond(side: Side, response: float) -> list[np.ndarray]:
+    """Case - b * canary in each share of each process."""
+    return [case - response * canary for case, canary in zip(side.case, side.canary, strict=True)]
 
 
 def _centres(sides: Sequence[Sequence[np.ndarray]]) -> list[list[Centre]]:
@@ -163,13 +178,12 @@ def _means(centres: Sequence[Sequence[float]]) -> list[float]:
 
 
 def _difference(
-    pair: tuple[Side, Side],
+    moved: float,
     centres: Sequence[Sequence[Centre]],
     response: _Response,
     tau: Calibration | None,
     spread: float,
 ) -> Difference:
-    moved = float(pair[1].levels[1].mean() - pair[0].levels[1].mean())
     unknown = math.hypot(response.error * moved, spread)
     base, new = (joined(side, tau) for side in centres)
     logs = tuple(tuple(one.log for one in side) for side in centres)
@@ -191,35 +205,28 @@ class _Response:
     error: float
 
 
-def _response(pair: tuple[Side, Side], noise: float) -> _Response:
-    """Step 2 for one case, given the variance of a process around the line."""
-    across, along = _moments(pair)
-    ridge = noise / PRIOR_SPREAD**2
-    if along + ridge == 0:
-        return _Response(PRIOR_RESPONSE, 0.0)
-    return _Response((across + PRIOR_RESPONSE * ridge) / (along + ridge), math.sqrt(noise / (along + ridge)))
-
-
-def _moments(pair: tuple[Side, Side]) -> tuple[float, float]:
-    """Sums of case * canary and of canary^2, both around the mean of their run."""
+def _responses(levels: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[_Response]:
+    """Step 2 for every case, from the levels of its sides; what varies around the lines is pooled over all of them."""
     import numpy as np
 
-    free = [side.levels - side.levels.mean(axis=1, keepdims=True) for side in pair]
-    return tuple(float(sum(np.dot(one[row], one[1]) for one in free)) for row in (0, 1))  # type: ignore[return-value]
-
-
-def _noise(cases: Sequence[tuple[Side, Side]]) -> float:
-    """Variance of a process around the line case = b * canary, pooled over all cases."""
-    import numpy as np
-
-    slopes, found = [PRIOR_RESPONSE] * len(cases), 0.0
+    squares, across, along = np.array([_moments(pair) for pair in levels]).T
+    degrees = sum(side.shape[1] - 1 for pair in levels for side in pair)
+    slopes = np.full(len(levels), PRIOR_RESPONSE)
+    errors = np.zeros(len(levels))
     for _ in range(3):
-        squares, degrees = 0.0, 0
-        for pair, slope in zip(cases, slopes, strict=True):
-            for side in pair:
-                rest = side.levels[0] - slope * side.levels[1]
-                squares += float(np.sum((rest - rest.mean()) ** 2))
-                degrees += len(rest) - 1
-        found = squares / degrees
-        slopes = [_response(pair, found).slope for pair in cases]
-    return found
+        noise = float(np.sum(np.maximum(squares - 2 * slopes * across + slopes**2 * along, 0.0))) / degrees
+        ridge = noise / PRIOR_SPREAD**2
+        told = along + ridge > 0
+        weights = np.where(told, along + ridge, 1.0)
+        slopes = np.where(told, (across + PRIOR_RESPONSE * ridge) / weights, PRIOR_RESPONSE)
+        errors = np.where(told, np.sqrt(noise / weights), 0.0)
+    return list(map(_Response, slopes.tolist(), errors.tolist()))
+
+
+def _moments(pair: tuple[np.ndarray, np.ndarray]) -> tuple[float, float, float]:
+    """Sums of case^2, case * canary and canary^2 over processes, each around the mean of its run."""
+    import numpy as np
+
+    free = [side - side.mean(axis=1, keepdims=True) for side in pair]
+    case, canary = (np.concatenate([one[row] for one in free]) for row in (0, 1))
+    return float(case @ case), float(case @ canary), float(canary @ canary)

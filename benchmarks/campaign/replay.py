@@ -46,8 +46,6 @@ class Outcome:
     """Verdicts the wrong way: faster where it was slower, or the other way round."""
     covered: int = 0
     """Intervals that hold the truth."""
-    pairs: int = 0
-    """Process pairs that all decisions took."""
     families: int = 0
     """Times all cases were decided together."""
     crying: int = 0
@@ -143,6 +141,5 @@ def _count(outcome: Outcome, decisions: Sequence[CaseDecision]) -> None:
     outcome.crying += any(one.verdict in CHANGED for one in decisions)
     for one in decisions:
         outcome.verdicts[one.verdict] += 1
-        outcome.pairs += one.pairs
         outcome.wrong += one.verdict in CHANGED and (one.verdict == "slower") is not (truth > 1)
         outcome.covered += one.ratio is not None and one.ratio.low <= truth <= one.ratio.high

@@ -24,7 +24,6 @@ __all__ = [
     "format_named",
     "left_out",
     "selection_name",
-    "write_derived",
     "write_export",
 ]
 
@@ -73,20 +72,15 @@ def write_export(run_file: RunFile, name: str, path: str | os.PathLike[str]) -> 
 
     Raises UserError like `export`, if the path cannot be written, or if it holds a record.
     """
-    return write_derived(Path(path), export(run_file, name))
-
-
-def write_derived(target: Path, data: bytes, append: bool = False) -> Path:
-    """Writes what is made of a record, or adds it to a file. Raises UserError if it cannot, or if the file is a record."""
     from workloads.case import UserError
 
+    data, target = export(run_file, name), Path(path)
     _refuse_records(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with target.open("ab" if append else "wb") as file:
-            file.write(data)
+        target.write_bytes(data)
     except OSError as problem:
-        raise UserError(f"cannot write {target.name}: {problem.strerror}; name another file") from problem
+        raise UserError(f"cannot write {target.name}: {problem.strerror}; name another file with -o") from problem
     return target
 
 
@@ -114,4 +108,4 @@ def _refuse_records(target: Path) -> None:
     if target.is_file():
         with target.open("rb") as file:
             if file.read(len(HEADER_BEGINS)) == HEADER_BEGINS:
-                raise UserError(f"{target.name} is a run file, which an export must not replace: name another file")
+                raise UserError(f"{target.name} is a run file, which an export must not replace: name another with -o")

@@ -19,7 +19,7 @@ from results.record import Measurement, Run, table_in
 from results.store import RunFile
 from workloads.case import Case
 
-__all__ = ["OUTCOMES", "document", "plain", "render"]
+__all__ = ["OUTCOMES", "document", "render", "xml_text"]
 
 OUTCOMES = {
     "wrong": "failure",
@@ -55,7 +55,7 @@ def document(root: ET.Element) -> str:
 def _totals(run: Run, found: Sequence[tuple[Measurement, Metrics | None]]) -> dict[str, str]:
     count = Counter(OUTCOMES.get(line.status, "passed") for line, _ in found)
     return {
-        "name": plain(f"moemark {selection_name(run)}"),
+        "name": xml_text(f"moemark {selection_name(run)}"),
         "tests": str(len(found)),
         "failures": str(count["failure"]),
         "errors": str(count["error"]),
@@ -76,23 +76,23 @@ def _properties(suite: ET.Element, run_file: RunFile) -> None:
     }
     parent = ET.SubElement(suite, "properties")
     for name, value in known.items():
-        ET.SubElement(parent, "property", {"name": name, "value": plain(value)})
+        ET.SubElement(parent, "property", {"name": name, "value": xml_text(value)})
 
 
 def _test_case(suite: ET.Element, line: Measurement, figures: Metrics | None) -> None:
     # Consumers split a class name at its dots into packages, and models have dots in their names: so the case is in the name.
     attributes = {
         "classname": f"moemark.{Case.parse(line.case).workload}",
-        "name": plain(benchmark_name(line.case, line.target, line.implementation)),
+        "name": xml_text(benchmark_name(line.case, line.target, line.implementation)),
     }
     if figures is not None:
         attributes["time"] = _seconds(figures.time.ns)
     case = ET.SubElement(suite, "testcase", attributes)
     if line.status in OUTCOMES:
-        reason = plain(line.reason or line.status)
+        reason = xml_text(line.reason or line.status)
         ET.SubElement(case, OUTCOMES[line.status], {"type": line.status, "message": reason}).text = reason
     if figures is not None:
-        ET.SubElement(case, "system-out").text = plain("\n".join(_said(figures)))
+        ET.SubElement(case, "system-out").text = xml_text("\n".join(_said(figures)))
 
 
 def _said(figures: Metrics) -> Iterator[str]:
@@ -109,6 +109,6 @@ def _seconds(ns: float) -> str:
     return f"{ns / 1e9:.9f}"
 
 
-def plain(value: str) -> str:
+def xml_text(value: str) -> str:
     """The text with U+FFFD for what XML cannot hold."""
     return _NO_XML.sub("\ufffd", value)

@@ -13,7 +13,7 @@ from results.record import table_in
 from results.store import RunFile
 from results.tables import Table, show_table
 
-__all__ = ["page", "render", "sentences"]
+__all__ = ["page", "paragraphs_of", "render"]
 
 _MARKUP = re.compile(r"([\\`*_\[\]<>|~&$])")
 
@@ -30,15 +30,15 @@ def page(table: Table, said: Sequence[str] = (), foot: str = "") -> str:
     """A table as Markdown: its title as a heading, sentences, its rows, its notes and a foot, closed by an empty line."""
     notes = [f"{_plain(f'[{number}]')} {_plain(note)}" for number, note in enumerate(table.notes, 1)]
     parts = [f"### {_plain(table.title)}", *map(_plain, said), "\n".join(_rows(table)), *notes]
-    return _paragraphs([*parts, f"<sub>{_plain(foot)}</sub>"] if foot else parts)
+    return _joined([*parts, f"<sub>{_plain(foot)}</sub>"] if foot else parts)
 
 
-def sentences(said: Sequence[str]) -> str:
+def paragraphs_of(said: Sequence[str]) -> str:
     """Sentences as Markdown, a paragraph each, closed by an empty line."""
-    return _paragraphs(list(map(_plain, said)))
+    return _joined(list(map(_plain, said)))
 
 
-def _paragraphs(parts: Sequence[str]) -> str:
+def _joined(parts: Sequence[str]) -> str:
     return "".join(f"{part}\n\n" for part in parts)
 
 

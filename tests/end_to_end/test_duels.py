@@ -104,6 +104,12 @@ def test_what_neither_side_can_do_is_left_out_and_said_once(stage: Stage, beyond
     assert said.count(beyond) == 1
 
 
+def test_a_report_names_what_was_left_out(stage: Stage) -> None:
+    fought(stage, {}, "--junit", "duel.xml", cases=(drill(1, dtype="fp16"), drill(4)))
+    suite = ET.fromstring((stage.folder / "duel.xml").read_text())[0]
+    assert (suite.get("tests"), suite.get("skipped")) == ("2", "1")
+
+
 def test_where_all_is_left_out_nothing_is_compared_and_it_exits_2(stage: Stage) -> None:
     code, rows, said = fought(stage, {}, cases=(drill(1, dtype="fp16"),))
     assert (code, rows) == (2, [])
@@ -173,6 +179,7 @@ def test_a_ci_gets_a_test_report_and_a_summary(stage: Stage) -> None:
     code, _, _ = fought(stage, {"NULL_CALL_NS": "1030000"}, "--junit", "duel.xml", "--summary", "summary.md")
     suite = ET.fromstring((stage.folder / "duel.xml").read_text())[0]
     assert (code, suite.get("tests"), suite.get("failures")) == (1, "2", "2")
+    assert suite.get("name") == "moemark duel: B against A on null:x"
     assert "| slower |" in (stage.folder / "summary.md").read_text()
 
 
@@ -180,7 +187,7 @@ def test_a_ci_gets_a_test_report_and_a_summary(stage: Stage) -> None:
 def test_a_report_that_cannot_be_written_is_refused_before_the_fight(stage: Stage, option: str) -> None:
     code, rows, said = fought(stage, {}, option, "nowhere/file")
     assert (code, rows) == (2, [])
-    assert said == "moemark: nowhere/file cannot be written: name a file in a writable folder\n"
+    assert said == f"moemark: nowhere/file cannot be written: name a file in a writable folder after {option}\n"
 
 
 @pytest.mark.parametrize(

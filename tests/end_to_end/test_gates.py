@@ -81,8 +81,11 @@ def test_a_ci_gets_a_test_report_and_a_summary(runs: Stage) -> None:
     assert said.index("3 of 3 cases are SLOWER") < said.index("3 of 3 cases are UNSURE")
     shutil.rmtree(runs.folder / "first", ignore_errors=True)
     assert runs.play("gate", "--baseline", "first", "base.jsonl", *words).returncode == 0
-    assert ET.fromstring(report.read_text())[0].get("tests") == "0"
+    assert ET.fromstring(report.read_text())[0].get("skipped") == "1"
     assert "nothing was compared" in summary.read_text()
+    assert runs.play("gate", "base.jsonl", "none.jsonl", *words).returncode == 2
+    assert ET.fromstring(report.read_text())[0].get("errors") == "1"
+    assert "none.jsonl is not there" in summary.read_text()
 
 
 def test_the_first_run_is_stored_and_the_next_compared_with_it(runs: Stage) -> None:

@@ -8,7 +8,7 @@ import pytest
 from results import two_runs
 from results.parts import joined
 from results.statistics import Ratio
-from results.two_runs import Side, mean_difference, run_spread
+from results.two_runs import Side, mean_difference, run_spread, sides_from
 from tests.results.conftest import several
 from tests.results.test_parts import part
 
@@ -113,10 +113,22 @@ def _lucky(draw: np.random.Generator, luck: np.ndarray) -> Side:
 
 
 def test_a_side_is_what_each_process_recorded_share_by_share() -> None:
-    found = Side.of(joined([part(number, 1000 * (number + 1)) for number in range(3)], 3, 0.01))
+    (found,) = sides_from([joined([part(number, 1000 * (number + 1)) for number in range(3)], 3, 0.01)])
     assert found is not None
     assert [len(shares) for shares in found.case] == [4, 4, 4]
-    assert np.exp(found.levels) == pytest.approx(np.array([[1000, 2000, 3000], [50_000] * 3]))
+    levels = [[np.exp(np.median(shares)) for shares in one] for one in found]
+    assert levels == [pytest.approx([1000, 2000, 3000]), pytest.approx([50_000] * 3)]
+
+
+def test_sides_of_many_measurements_are_what_each_is_alone() -> None:
+    unlike = joined([part(number, 1000 * (number + 1)) for number in range(3)], 3, 0.01)
+    lines = [several(seed=1), unlike, joined([part(0)], 1, 0.01), several(2_000_000, processes=3), several(seed=2)]
+    for together, line in zip(sides_from(lines), lines, strict=True):
+        (alone,) = sides_from([line])
+        assert (together is None) == (alone is None) == (line is lines[2])
+        if together and alone:
+            for one, other in zip(together, alone, strict=True):
+                assert all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
 
 
 def test_runs_beside_the_cold_canary_are_known_to_differ_by_more() -> None:
@@ -127,13 +139,11 @@ def test_runs_beside_the_cold_canary_are_known_to_differ_by_more() -> None:
 
 
 def test_without_processes_or_canary_there_is_no_side() -> None:
-    assert Side.of(joined([part(0)], 1, 0.01)) is None
     bare = [part(n, canary=None, canary_ns=[], turns=[]) for n in range(3)]
-    assert Side.of(joined(bare, 3, 0.01)) is None
+    assert sides_from([joined([part(0)], 1, 0.01), joined(bare, 3, 0.01)]) == [None, None]
 
 
 def test_slots_are_told_apart_by_whatever_numbers() -> None:
-    lines = [several(), several(slots=[7 + 3 * slot for slot in range(16)] * 10)]
-    found = [Side.of(line) for line in lines]
+    found = sides_from([several(), several(slots=[7 + 3 * slot for slot in range(16)] * 10)])
     assert found[0] is not None and found[1] is not None
-    assert np.array_equal(found[0].levels, found[1].levels)
+    assert all(np.array_equal(a, b) for a, b in zip(found[0].case, found[1].case, strict=True))

@@ -36,7 +36,7 @@ def test_an_export_replaces_an_old_one_but_never_a_record(write_run: WriteRun, t
 
 
 def test_a_place_that_cannot_be_written_is_a_mistake(write_run: WriteRun, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="name another file"):
+    with pytest.raises(UserError, match="name another file with -o"):
         write_export(write_run(measurement()), "csv", tmp_path)
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from results.exporting.junit import OUTCOMES, plain, render
+from results.exporting.junit import OUTCOMES, render, xml_text
 from results.record import STATUSES
 from tests.results.conftest import OLMOE, WriteRun, failed, measurement
 
@@ -89,8 +89,8 @@ def test_a_very_short_call_has_no_exponent(write_run: WriteRun) -> None:
 
 @given(st.text())
 def test_no_text_makes_an_unreadable_document(text: str) -> None:
-    element = ET.Element("failure", {"message": plain(text)})
-    element.text = plain(text)
+    element = ET.Element("failure", {"message": xml_text(text)})
+    element.text = xml_text(text)
     read = ET.fromstring(ET.tostring(element, encoding="unicode").encode())
     assert (read.text or "").replace("\ufffd", "") == re.sub(
         "[^\t\n\x20-\ud7ff\ue000-\ufffc\U00010000-\U0010ffff]", "", text.replace("\r\n", "\n").replace("\r", "\n")
