@@ -18,11 +18,19 @@ if TYPE_CHECKING:
 
 __all__ = ["add_to"]
 
+
+def _file(text: str) -> Path | None:
+    """None of an empty text: a variable that a CI has and a shell at home has not."""
+    return Path(text) if text else None
+
+
 JUnit = Annotated[
-    Path | None, typer.Option("--junit", metavar="FILE", help="Write the decisions as JUnit XML, a test case each.")
+    Path | None,
+    typer.Option("--junit", parser=_file, metavar="FILE", help="Write the decisions as JUnit XML, a test case each."),
 ]
 Summary = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="Append the table as Markdown, e.g. to $GITHUB_STEP_SUMMARY.")
+    Path | None,
+    typer.Option(parser=_file, metavar="FILE", help="Append the table as Markdown, e.g. to $GITHUB_STEP_SUMMARY."),
 ]
 
 
@@ -66,7 +74,7 @@ def gate(
         print(f"moemark: {text}", file=sys.stderr, flush=True)
 
     reports, title = Reports(junit, summary), "moemark gate"
-    reports.refuse(*runs)
+    reports.refuse(title, *runs)
     with _reported(reports, title):
         found = gating.gated(ask, say)
     table = gate_table(found) if found else None
@@ -89,7 +97,10 @@ def _reported(reports: Reports, title: str) -> Iterator[None]:
     try:
         yield
     except UserError as problem:
-        reports.give_up(title, str(problem))
+        try:
+            reports.give_up(title, str(problem))
+        except UserError as beside:
+            print(f"moemark: {beside}", file=sys.stderr)
         raise
 
 
@@ -125,7 +136,7 @@ def duel(
         {name: value for name, value in given.items() if value is not None},
     )  # fmt: skip
     reports, title = Reports(junit, summary), "moemark duel"
-    reports.refuse(output)
+    reports.refuse(title, output)
     with _reported(reports, title):
         found = duelling.duel(ask, lambda text: print(text, file=sys.stderr, flush=True))
     table = duel_table(found.decisions)

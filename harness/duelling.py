@@ -95,7 +95,8 @@ def _refuse_clobbering(ask: DuelAsk) -> None:
     if ask.output is None:
         return
     folder = ask.output.absolute().parent
-    if ask.output.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
+    writable = os.access(ask.output if ask.output.exists() else folder, os.W_OK)
+    if ask.output.is_dir() or not folder.is_dir() or not writable:
         raise UserError(f"{ask.output} cannot be written: name a file in a writable folder after -o")
     if ask.output.exists() and not ask.force:
         raise UserError(f"{ask.output} exists: --force replaces it")
@@ -113,7 +114,10 @@ def _write(path: Path, ask: DuelAsk, found: Fight) -> None:
         "decisions": decision_rows(found),
         "contests": [_contest_row(contest.case, contest) for contest in found.contests],
     }
-    path.write_text(json.dumps(document, default=str), encoding="utf-8")
+    try:
+        path.write_text(json.dumps(document, default=str), encoding="utf-8")
+    except OSError as problem:
+        raise UserError(f"cannot write {path}: {problem.strerror}") from problem
 
 
 def _contest_row(case: Case, contest: Any) -> dict[str, Any]:

@@ -56,7 +56,7 @@ WARM_SHARE = 0.2
 DRIFT = 0.02
 LOOK_GROWTH = 1.2
 """The interval is looked at again when the samples have grown by this factor,"""
-LOOK_SHARE = 0.0025
+LOOK_SHARE = 0.0015
 """and not before a look (by the shortest for each sample) is so small a share of the time that has gone by since the last,"""
 MOST_BETWEEN = 0.5
 """but when this share of the budget has gone by: a look during which the system did something else counts for nothing."""

@@ -20,6 +20,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from results.statistics import Ratio
@@ -98,7 +99,8 @@ class Joined:
 
     def interval(self, level: float = LEVEL) -> Ratio:
         """Ratio B over A with its two-sided interval of confidence 1 - level."""
-        half = self.error * t_quantile(1 - level / 2, self.degrees) if self.error else 0.0
+        # Three digits of the degrees move t by less than 0.1 %, and thousands of cases share their quantiles.
+        half = self.error * t_quantile(1 - level / 2, float(f"{self.degrees:.3g}")) if self.error else 0.0
         high = self.log + half
         return Ratio(math.exp(self.log), math.exp(self.log - half), math.exp(high) if high < 700 else math.inf)
 
@@ -188,9 +190,15 @@ def joined(pairs: Sequence[Centre], calibration: Calibration | None = None) -> J
     total = math.fsum(weights)
     centre = math.fsum(w * one.log for w, one in zip(weights, pairs, strict=True)) / total
     squares = math.fsum(w * (one.log - centre) ** 2 for w, one in zip(weights, pairs, strict=True))
-    if calibration and f_above(squares / own, own, worth) < UNLIKE:
+    if calibration and squares / own > _least_unlike(own):
         return joined(pairs)
     return Joined(centre, math.sqrt((worth + squares) / (worth + own) / total), worth + own, len(pairs))
+
+
+@lru_cache
+def _least_unlike(degrees: int) -> float:
+    """The variance over the expected one that only a share UNLIKE of cases exceed."""
+    return _root(lambda ratio: f_above(ratio, degrees, CALIBRATION_WORTH) - UNLIKE, 1.0)
 
 
 def look_level(looks: int, last: bool = True) -> float:

@@ -136,9 +136,9 @@ def level_rows(several: Sequence[Series]) -> np.ndarray:
     import numpy as np
 
     found = np.empty((len(several), len(Level._fields)))
-    for number, series in enumerate(several):
-        if series.processes:
-            found[number] = _level_of_processes(series, _table(series))
+    apart = [number for number, series in enumerate(several) if series.processes]
+    for number, levels in zip(apart, _process_levels([several[number] for number in apart]), strict=True):
+        found[number] = _level_of_processes(*levels)
     for members, stack in _stacks({n: series for n, series in enumerate(several) if not series.processes}):
         medians = np.median(stack, axis=1)
         found[members] = _rows(medians.mean(axis=1), np.log(medians).mean(axis=1), stack.shape[2], errors(stack))
@@ -152,19 +152,23 @@ def estimates(rows: np.ndarray) -> list[Estimate]:
 
 def process_levels(series: Series) -> tuple[np.ndarray, np.ndarray]:
     """Log level of each process [processes] and log profile of the slots [slots]; their sum is the log time of a slot."""
-    import numpy as np
-
-    return _process_levels(_split(np.log(_table(series)), series))
+    return _process_levels([series])[0]
 
 
 def slot_profiles(several: Sequence[Series]) -> list[np.ndarray]:
     """The log profile of the slots [slots] of each of several measurements, as in `process_levels`, all at once."""
+    return [profile for _, profile in _process_levels(several)]
+
+
+def _process_levels(several: Sequence[Series]) -> list[tuple[np.ndarray, np.ndarray]]:
     import numpy as np
 
     split = [_split(np.log(_table(series)), series) for series in several]
-    levels = iter(medians([table.ravel() for tables in split for table in tables], axis=0))
-    free = [np.concatenate([table - next(levels) for table in tables]) for tables in split]
-    return medians(free, axis=0)
+    middles = iter(medians([table.ravel() for tables in split for table in tables], axis=0))
+    profiles = medians([np.concatenate([table - next(middles) for table in tables]) for tables in split], axis=0)
+    free = [(table - one).ravel() for tables, one in zip(split, profiles, strict=True) for table in tables]
+    levels = iter(medians(free, axis=0))
+    return [(np.array([next(levels) for _ in tables]), one) for tables, one in zip(split, profiles, strict=True)]
 
 
 def _split(logs: np.ndarray, series: Series) -> list[np.ndarray]:
@@ -176,18 +180,9 @@ def _split(logs: np.ndarray, series: Series) -> list[np.ndarray]:
     return [part for part in np.split(logs, ends[:-1]) if len(part)]
 
 
-def _process_levels(tables: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+def _level_of_processes(found: np.ndarray, profile: np.ndarray) -> np.ndarray:
     import numpy as np
 
-    free = np.concatenate([table - np.median(table) for table in tables])
-    profile = np.median(free, axis=0)
-    return np.array([np.median(table - profile) for table in tables]), profile
-
-
-def _level_of_processes(series: Series, table: np.ndarray) -> np.ndarray:
-    import numpy as np
-
-    found, profile = _process_levels(_split(np.log(table), series))
     centre, count = float(found.mean()), len(found)
     error = Error(float(found.std(ddof=1)) / math.sqrt(count), count - 1.0) if count > 1 else Error(math.inf, 1.0)
     time = math.exp(centre) * float(np.exp(profile).mean())

@@ -57,7 +57,7 @@ def sides_from(lines: Sequence[Measurement]) -> list[Side | None]:
     """Step 1; None where a measurement has fewer than two processes, no canary, or too few shares for a centre."""
     import numpy as np
 
-    able = [number for number, line in enumerate(lines) if line.processes >= 2 and line.canary_ns]
+    able = [number for number, line in enumerate(lines) if line.processes >= 2 and _took_turns(line)]
     profiles = slot_profiles([Series.of(lines[number]) for number in able])
     blocks: list[np.ndarray] = []
     """Of each turn the samples in rows, a row a share: the case's, then the canary's."""
@@ -82,6 +82,10 @@ def sides_from(lines: Sequence[Measurement]) -> list[Side | None]:
         if all(len(case) >= LEAST_FOR_CENTRE for case in side.case):
             found[number] = side
     return found
+
+
+def _took_turns(line: Measurement) -> bool:
+    return bool(line.canary_ns) and all(turn.samples and turn.canary for turn in line.turns)
 
 
 def _whole(parts: Sequence[np.ndarray]) -> np.ndarray:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -25,6 +25,8 @@ from workloads.case import Case, UserError
 
 __all__ = ["Judged", "Reports", "junit_of", "of_duel", "of_gate"]
 
+MOST_READ = 1000
+"""Bytes that tell what a file holds."""
 ELEMENTS = {
     "slower": "failure",
     "failed": "failure",
@@ -121,17 +123,17 @@ class Reports:
     junit: Path | None = None
     summary: Path | None = None
 
-    def refuse(self, *others: Path | None) -> None:
-        """Before anything is decided. Raises UserError for a file that cannot be written, is something else or named twice."""
-        named = [path.absolute() for path in (self.junit, self.summary, *others) if path]
-        if len({path.resolve() for path in named}) < len(named):
-            raise UserError("one file is named twice: --junit, --summary and -o need files of their own")
-        if self.junit:
-            _refuse(self.junit, "--junit", lambda begin: begin.startswith(b"<?xml"), "a test report")
-        if self.summary:
-            _refuse(
-                self.summary, "--summary", lambda begin: not begin.startswith((b"{", b"\x1f", b"<?xml")), "Markdown"
-            )
+    def refuse(self, title: str, *others: Path | None) -> None:
+        """Before anything is decided. Raises UserError for a file that cannot be written, is something else or named twice.
+
+        `others`: what the command reads and writes besides.
+        """
+        _refuse(self.junit, "--junit", _is_test_report, others)
+        try:
+            _refuse(self.summary, "--summary", _may_be_text, (self.junit, *others))
+        except UserError as problem:
+            replace(self, summary=None).give_up(title, str(problem))
+            raise
 
     def write(
         self,
@@ -154,15 +156,32 @@ class Reports:
         self.write(title, [Judged(title, "not comparable", reason=problem)], None, [f"{title}: {problem}"])
 
 
-def _refuse(path: Path, option: str, fits: Callable[[bytes], bool], what: str) -> None:
-    folder = path.absolute().parent
-    if path.is_dir() or not folder.is_dir() or not os.access(path if path.exists() else folder, os.W_OK):
-        raise UserError(f"{path} cannot be written: name a file in a writable folder after {option}")
-    if path.is_file():
-        with path.open("rb") as file:
-            begin = file.read(8)
-        if begin and not fits(begin):
-            raise UserError(f"{path} holds something else than {what}: name another file after {option}")
+def _refuse(path: Path | None, option: str, fits: Callable[[bytes], bool], others: Sequence[Path | None]) -> None:
+    if path is None:
+        return
+    try:
+        whole = path.resolve()
+        if whole in {other.resolve() for other in others if other}:
+            raise UserError(f"{path} is named twice: {option} needs a file of its own")
+        writable = not path.is_dir() and os.access(path if path.exists() else whole.parent, os.W_OK)
+        if not writable or not whole.parent.is_dir():
+            raise UserError(f"{path} cannot be written: name a file in a writable folder after {option}")
+        if path.is_file():
+            with path.open("rb") as file:
+                begin = file.read(MOST_READ)
+            if begin and not fits(begin):
+                raise UserError(f"{path} holds something else, which stays: name another file after {option}")
+    except (OSError, RuntimeError) as problem:  # RuntimeError: a loop of links, before Python 3.13
+        raise UserError(f"{path} cannot be written ({problem}): name another file after {option}") from problem
+
+
+def _is_test_report(begin: bytes) -> bool:
+    return b"<testsuite" in begin
+
+
+def _may_be_text(begin: bytes) -> bool:
+    """No JSON, as records and duels are, nothing compressed and no XML."""
+    return not begin.startswith((b'{"', b"\x1f\x8b", b"<?xml"))
 
 
 def _write(path: Path, text: str, mode: str) -> None:

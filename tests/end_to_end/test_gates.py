@@ -88,6 +88,11 @@ def test_a_ci_gets_a_test_report_and_a_summary(runs: Stage) -> None:
     assert "none.jsonl is not there" in summary.read_text()
 
 
+def test_a_run_is_the_same_as_itself_and_an_empty_file_name_is_none(runs: Stage) -> None:
+    done = runs.play("gate", "base.jsonl", "base.jsonl", "--summary", "", "--junit", "")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_the_first_run_is_stored_and_the_next_compared_with_it(runs: Stage) -> None:
     folder = runs.folder / "baselines"
     shutil.rmtree(folder, ignore_errors=True)

@@ -125,6 +125,16 @@ def test_the_calibration_finds_the_spread_between_pairs() -> None:
     assert pooled(few) is None
 
 
+def test_cases_of_unlike_numbers_of_pairs_calibrate_each_other_together() -> None:
+    random = np.random.default_rng(9)
+    mixed = [centres(random, 3 + number % 3) for number in range(12)]
+    by_count = [[one for one in mixed if len(one) == count] for count in (3, 4, 5)]
+    together, apart = pooled(mixed), [pooled(cases * 3) for cases in by_count]
+    assert together
+    assert all(apart)
+    assert min(one.tau for one in apart if one) < together.tau < max(one.tau for one in apart if one)
+
+
 def test_the_calibration_of_two_pairs_a_case_may_lie_beyond_all_differences() -> None:
     pairs = [[Centre(0.0, 0.001, 40), Centre(0.01, 0.001, 40)]] * 12
     found = pooled(pairs)

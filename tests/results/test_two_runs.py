@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from results import two_runs
 from results.parts import joined
@@ -129,6 +130,30 @@ def test_sides_of_many_measurements_are_what_each_is_alone() -> None:
         if together and alone:
             for one, other in zip(together, alone, strict=True):
                 assert all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def test_shares_of_turns_that_alternate_between_processes_go_to_their_own() -> None:
+    alone = [several(seed=number, processes=2) for number in range(2)]
+    lines = [replace(one, slots=None) for one in alone]
+    turns = [turn for line in lines for turn in line.turns]  # of processes 0, 1, 0, 1
+    both = replace(
+        lines[0],
+        samples_ns=[ns for line in lines for ns in line.samples_ns],
+        canary_ns=[ns for line in lines for ns in line.canary_ns],
+        turns=turns,
+    )
+    (found,) = sides_from([both])
+    assert found
+    for shares, name in ((found.case, "samples_ns"), (found.canary, "canary_ns")):
+        for process in (0, 1):
+            blocks = [np.log(np.reshape(getattr(line, name), (2, 8, -1))[process]) for line in lines]
+            assert shares[process] == pytest.approx(np.concatenate([np.median(one, axis=1) for one in blocks]))
+
+
+def test_a_turn_without_samples_is_no_side() -> None:
+    line = several()
+    empty = replace(line.turns[0], process=4, samples=0, canary=0, shares=1)
+    assert sides_from([line, replace(line, turns=[*line.turns, empty])])[1] is None
 
 
 def test_runs_beside_the_cold_canary_are_known_to_differ_by_more() -> None:

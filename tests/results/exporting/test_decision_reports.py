@@ -138,9 +138,9 @@ def test_a_summary_is_added_to_what_the_job_said_before(tmp_path: Path) -> None:
 
 def test_an_older_report_does_not_stand_for_a_build_of_which_nothing_can_be_said(tmp_path: Path) -> None:
     reports = Reports(tmp_path / "gate.xml", tmp_path / "summary.md")
-    reports.refuse()
+    reports.refuse("moemark gate")
     reports.write("moemark gate", judged(decision("same")), None, [])
-    reports.refuse()
+    reports.refuse("moemark gate")
     reports.give_up("moemark gate", "run.jsonl was cut off")
     document = (tmp_path / "gate.xml").read_text()
     assert elements(document) == ["error"]
@@ -148,20 +148,33 @@ def test_an_older_report_does_not_stand_for_a_build_of_which_nothing_can_be_said
     assert "moemark gate: run.jsonl was cut off" in (tmp_path / "summary.md").read_text()
 
 
+OTHER_XML = b'<?xml version="1.0"?><project>not ours</project>'
+
+
 @pytest.mark.parametrize("option", ["junit", "summary"])
-@pytest.mark.parametrize("held", ["record", "record.gz", "duel", "folder", "nowhere"])
+@pytest.mark.parametrize("held", ["record", "record.gz", "duel", "xml", "folder", "nowhere", "loop"])
 def test_a_report_takes_the_place_of_nothing_else(tmp_path: Path, write_run: WriteRun, option: str, held: str) -> None:
     write_run(measurement(), name="run")
     path = tmp_path / "held"
     record = (tmp_path / "run.jsonl").read_bytes()
+    contents = {
+        "record": record,
+        "record.gz": gzip.compress(record),
+        "duel": b'{"schema_version": 1}',
+        "xml": OTHER_XML,
+    }
     if held == "folder":
         path.mkdir()
     elif held == "nowhere":
         path = tmp_path / "none" / "held"
+    elif held == "loop":
+        path.symlink_to(path)
     else:
-        path.write_bytes({"record": record, "record.gz": gzip.compress(record), "duel": b'{"schema_version": 1}'}[held])
+        path.write_bytes(contents[held])
     with pytest.raises(UserError, match=f"name (another|a) file .*after --{option}"):
-        replace(Reports(), **{option: path}).refuse()
+        replace(Reports(), **{option: path}).refuse("moemark gate")
+    if held in contents:
+        assert path.read_bytes() == contents[held]
 
 
 @pytest.mark.parametrize("twice", ["summary", "other"])
@@ -169,7 +182,15 @@ def test_one_file_is_not_for_two(tmp_path: Path, twice: str) -> None:
     path = tmp_path / "report"
     reports = Reports(path, path if twice == "summary" else None)
     with pytest.raises(UserError, match="named twice"):
-        reports.refuse(path if twice == "other" else None)
+        reports.refuse("moemark duel", path if twice == "other" else None)
+
+
+def test_a_green_report_does_not_outlive_a_summary_that_cannot_be_written(tmp_path: Path) -> None:
+    reports = Reports(tmp_path / "gate.xml", tmp_path)
+    Reports(reports.junit).write("moemark gate", judged(decision("same")), None, [])
+    with pytest.raises(UserError, match="after --summary"):
+        reports.refuse("moemark gate")
+    assert elements((tmp_path / "gate.xml").read_text()) == ["error"]
 
 
 def test_a_report_that_cannot_be_written_after_all_is_said(tmp_path: Path) -> None:
