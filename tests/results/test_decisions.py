@@ -19,7 +19,7 @@ from results.duels import (
     second_look_plan,
     worth_a_second_look,
 )
-from results.pairs import Centre
+from results.pairs import Centre, joined, look_level, pooled
 from results.tables import duel_table
 
 NINE = tuple(f"case-{number}" for number in range(9))
@@ -145,6 +145,15 @@ def test_a_second_look_ends_as_soon_as_the_pairs_of_both_decide() -> None:
     assert (clear[0].decision.verdict, clear[0].decision.pairs) == ("slower", 2)
     assert slight[0].decision is None
     assert confirmed(cases, clear, 5, Margins())[-1].pairs == 7
+
+
+def test_every_look_that_a_case_may_get_takes_its_share_of_the_level() -> None:
+    """Nine cases in five rounds: after the 3rd and 4th of the first look, after the 2nd to 5th of the second."""
+    cases, second = looked_at_once(wandering(0.05, SPREAD, 5)), wandering(0.045, SPREAD, 5)
+    decision = confirmed(cases, fought({NINE[-1]: second}), 5, Margins())[-1]
+    whole = [*cases[-1].centres, *map(centre, second)]
+    known = pooled([*(one.centres for one in cases[:-1]), whole])
+    assert decision.ratio == joined(whole, known).interval(look_level(6))
 
 
 def test_after_its_last_round_a_second_look_is_over() -> None:

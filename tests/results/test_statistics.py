@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.coverage import KINDS, SLOT_NS, covered
+from results import intervals
 from results.statistics import (
     Ratio,
     Series,
@@ -103,6 +104,17 @@ def test_memory_of_a_revolution_or_so_is_seen(kind: str, revolutions: int) -> No
 @pytest.mark.parametrize("kind", ["normal", "log-normal", "bimodal 20%/+20%", "AR revolutions 0.3", "AR calls 0.9"])
 def test_with_many_revolutions_it_holds_it_as_often_as_it_says(kind: str) -> None:
     assert 0.925 <= covered(KINDS[kind], 100, trials=400, seed=3).share <= 0.98
+
+
+@pytest.mark.parametrize("kind", ["normal", *MODES])
+def test_of_very_many_revolutions_a_part_of_the_differences_says_as_much(
+    monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    draw = np.random.default_rng(12)
+    samples = np.rint(SLOT_NS * KINDS[kind].draw(draw, 600)).astype(int).ravel().tolist()
+    part = estimate(samples, ring(600), 1)
+    monkeypatch.setattr(intervals, "MOST_DIFFERENCES", 1 << 40)
+    assert estimate(samples, ring(600), 1).precision == pytest.approx(part.precision, rel=0.05)
 
 
 @pytest.mark.parametrize("kind", ["normal", "whole revolutions"])
