@@ -100,10 +100,14 @@ def test_a_change_is_said_by_the_pairs_of_both_looks(first: float, second: float
     assert decision.pairs == 10
 
 
-def test_a_change_that_the_second_look_alone_does_not_show_is_not_said() -> None:
-    lone, again = fought({"case": wandering(0.3, 0.002, 5)}), fought({"case": wandering(0.001, 0.002, 5)})
+@pytest.mark.parametrize("second", [wandering(0.001, 0.002, 5), wandering(-0.015, 0.0005, 5)])
+def test_a_change_that_the_second_look_alone_does_not_show_is_not_said(second: list[float]) -> None:
+    """Nor one of which it shows the contrary."""
+    lone, again = fought({"case": wandering(0.3, 0.002, 5)}), fought({"case": second})
     decide(lone, [5], 5, Margins())
     (decision,) = confirmed(lone, again, 5, Margins())
+    assert decision.ratio
+    assert decision.ratio.low > 1.01
     assert (decision.verdict, decision.reason) == ("unsure", "a second look does not show it")
 
 
@@ -125,6 +129,13 @@ def test_only_what_is_the_same_beyond_doubt_is_not_looked_at_again() -> None:
     decide(near, look_plan(9, 5), 5, Margins())
     assert {one.decision.verdict for one in near if one.decision} == {"same"}
     assert worth_a_second_look(near, Margins()) == [False] * 8 + [True]
+
+
+def test_what_was_called_changed_is_looked_at_again_whatever_later_rounds_say_of_the_others() -> None:
+    cases = looked_at_once(wandering(0.0, SPREAD, 5))
+    early = replace(cases[-1].decision, verdict="slower", pairs=3)  # type: ignore[type-var]
+    cases[-1].decision = early
+    assert worth_a_second_look(cases, Margins()) == [False] * 8 + [True]
 
 
 def test_what_is_unsure_is_looked_at_again_and_may_turn_out_the_same() -> None:
