@@ -23,6 +23,7 @@ from results import two_runs
 from results.collector import no_cycles
 from results.figures import percent
 from results.levelled import levels_of
+from results.machine import several_threads
 from results.matching import Match, fastest, matched
 from results.pairs import Correction, Joined, benjamini_hochberg, surviving
 from results.record import Measurement
@@ -176,21 +177,25 @@ def _judge(
     if base.run.method_version != new.run.method_version:
         versions = f"{base.run.method_version} and {new.run.method_version}"
         raise UserError(f"{base.stem} and {new.stem} measured by different methods ({versions}): measure one again")
-    return _Judge(matched(base, new, across_formats), margins, spreads or {})
+    threads = several_threads(base.run) | several_threads(new.run)
+    return _Judge(matched(base, new, across_formats), margins, spreads or {}, threads)
 
 
 class _Judge:
     """Turns matches into pairs with verdicts, all of a comparison at once: processes of several cases calibrate each other."""
 
-    def __init__(self, matches: Sequence[Match], margins: Margins, spreads: Mapping[str, float]) -> None:
+    def __init__(
+        self, matches: Sequence[Match], margins: Margins, spreads: Mapping[str, float], threads: Set[str]
+    ) -> None:
         self._matches = matches
         self._margins = margins
+        self._threads = threads
         able = [match for match in matches if _comparable(match)]
         levels = levels_of([side[0] for match in able for side in (match.base, match.new) if side])
         self._levels = levels[0::2], levels[1::2]
         alone = [number for number, match in enumerate(able) if _of_one_process(match)]
         ratios = dict(zip(alone, ratios_of(*(side[alone] for side in self._levels)), strict=True))
-        self._beside = _beside(able, spreads)
+        self._beside = _beside(able, spreads, threads)
         times = zip(*map(estimates, self._levels), strict=True)
         judged = (
             self._judged(n, match, both, ratios.get(n)) for n, (match, both) in enumerate(zip(able, times, strict=True))
@@ -218,9 +223,9 @@ class _Judge:
             return self._beyond(pair, self._beside[id(match)])
         if "contended" in base.warnings or "contended" in new.warnings:
             return replace(pair, reason=CONTENDED)
-        return self._decided(
-            replace(pair, reason=NO_CANARY), _spread(*(Level(*side[number].tolist()) for side in self._levels))
-        )
+        known = max(KNOWN_SPREAD, two_runs.SEVERAL_THREADS_SPREAD if base.target in self._threads else 0.0)
+        levels = [Level(*side[number].tolist()) for side in self._levels]
+        return self._decided(replace(pair, reason=NO_CANARY), _spread(levels[0], levels[1], known))
 
     def _beyond(self, pair: Pair, found: two_runs.Difference) -> Pair:
         moved = math.exp(found.canary)
@@ -256,24 +261,26 @@ def _has_moved(pair: Pair) -> bool:
     return pair.canary_ratio is not None and not 1 / MOST_MOVED <= pair.canary_ratio <= MOST_MOVED
 
 
-def _beside(matches: Sequence[Match], spreads: Mapping[str, float]) -> dict[int, two_runs.Difference]:
+def _beside(
+    matches: Sequence[Match], spreads: Mapping[str, float], threads: Set[str]
+) -> dict[int, two_runs.Difference]:
     """What differs beyond the canary, by the identity of a match whose sides have the same one."""
     found: dict[int, two_runs.Difference] = {}
-    for canary, members in two_runs.sides_of(matches).items():
+    for canary, members in two_runs.sides_of(matches, threads).items():
         spread = spreads.get(canary, two_runs.run_spread(canary))
         together = two_runs.differences([sides for _, sides in members], spread)
         found |= {id(match): one for (match, _), one in zip(members, together, strict=True)}
     return found
 
 
-def _spread(base: Level, new: Level) -> Joined:
+def _spread(base: Level, new: Level, known: float) -> Joined:
     """Two runs of several processes without a common canary: their own errors and what runs of equal code differ by."""
     squares = [level.size**2 for level in (base, new)]
     log = new.log - base.log if base.slots == new.slots else math.log(new.ns / base.ns)
     if math.isinf(sum(squares)):
         return Joined(log, math.inf, 1.0, 0)
     below = sum(square**2 / level.degrees for square, level in zip(squares, (base, new), strict=True))
-    whole = sum(squares) + KNOWN_SPREAD**2
+    whole = sum(squares) + known**2
     return Joined(log, math.sqrt(whole), whole**2 / below if below else math.inf, 0)
 
 

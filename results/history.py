@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from itertools import chain, pairwise
 
 from results import two_runs
+from results.machine import several_threads
 from results.matching import matched
 from results.store import RunFile
 
@@ -41,7 +42,8 @@ def spreads_of(runs: Sequence[RunFile]) -> Mapping[str, float]:
     """
     found: dict[str, list[Differences]] = {}
     for older, newer in pairwise(sorted(runs, key=lambda one: one.run.started_utc)):
-        for canary, members in two_runs.sides_of(matched(older, newer)).items():
+        threads = several_threads(older.run) | several_threads(newer.run)
+        for canary, members in two_runs.sides_of(matched(older, newer), threads).items():
             several = two_runs.differences([sides for _, sides in members], 0.0)
             found.setdefault(canary, []).append([(one.joined.log, one.joined.error) for one in several])
     told = {canary: pairs for canary, pairs in found.items() if len(pairs) >= LEAST_PAIRS}

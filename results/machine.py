@@ -12,7 +12,7 @@ from typing import Any
 
 from results.record import Run, table_in
 
-__all__ = ["IDENTITY", "changes", "of_one_machine", "same_machine"]
+__all__ = ["IDENTITY", "changes", "of_one_machine", "same_machine", "several_threads"]
 
 IDENTITY = ("machine.cpu", "machine.cores_logical", "machine.architecture", "machine.memory_gib", "system.name")
 """What must be equal for two environments to be of the same machine."""
@@ -47,6 +47,16 @@ def changes(base: Run, new: Run) -> list[str]:
     rooms = [f"{room}.{name}" for room in ("packages", "variables") for name in _names(base, new, room)]
     machine = _differing(base.environment, new.environment, (*NOTED, *rooms))
     return [*machine, *_of_targets(base, new, NOTED_OF_TARGETS)]
+
+
+def several_threads(run: Run) -> frozenset[str]:
+    """The targets that compute on the host's CPU with more than one thread, as far as they say so."""
+    found = ((name, table_in(table_in(run.environment, "targets"), name)) for name in run.targets)
+    return frozenset(
+        name
+        for name, about in found
+        if about.get("unit") == "host" and isinstance(threads := about.get("threads"), int) and threads > 1
+    )
 
 
 def _names(base: Run, new: Run, room: str) -> list[str]:

@@ -15,7 +15,7 @@ Each process took short shares of a case and of a canary by turns. All on the lo
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -41,8 +41,16 @@ of the canary's name. From 12 runs within an hour on two cores of a machine shar
 meets in another way than a layer does. A machine of one's own is calmer, and its runs say so (`results.history`)."""
 
 
+SEVERAL_THREADS = ", several threads"
+"""Ends the name of a canary beside cases of a CPU target with more than its one thread: what takes the other cores slows these
+cases and not the canary. A router on both cores of that machine was 13 % slower in one run than in the one before it."""
+SEVERAL_THREADS_SPREAD = 0.05
+
+
 def run_spread(canary: str) -> float:
     """The spread where no history tells; a canary of an unknown kind has the larger one."""
+    if canary.endswith(SEVERAL_THREADS):
+        return SEVERAL_THREADS_SPREAD
     return RUN_SPREAD.get(canary.partition(" ")[0], RUN_SPREAD["cold"])
 
 
@@ -94,8 +102,10 @@ def _whole(parts: Sequence[np.ndarray]) -> np.ndarray:
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
-def sides_of(matches: Sequence[Match]) -> dict[str, list[tuple[Match, tuple[Side, Side]]]]:
-    """By canary the matches whose sides both took turns with it."""
+def sides_of(
+    matches: Sequence[Match], several_threads: Set[str] = frozenset()
+) -> dict[str, list[tuple[Match, tuple[Side, Side]]]]:
+    """By canary the matches whose sides both took turns with it; `several_threads`: the targets that have more than it has."""
     able = [
         match
         for match in matches
@@ -108,7 +118,8 @@ def sides_of(matches: Sequence[Match]) -> dict[str, list[tuple[Match, tuple[Side
     groups: dict[str, list[tuple[Match, tuple[Side, Side]]]] = {}
     for match, base, new in zip(able, sides, sides, strict=True):
         if base and new and match.base:
-            groups.setdefault(str(match.base[0].canary), []).append((match, (base, new)))
+            beside = SEVERAL_THREADS if match.base[0].target in several_threads else ""
+            groups.setdefault(f"{match.base[0].canary}{beside}", []).append((match, (base, new)))
     return groups
 
 

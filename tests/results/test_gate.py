@@ -29,6 +29,22 @@ def test_slower_fails_and_nothing_else_does(write_run: WriteRun, new_ns: int, ou
     assert (found.outcomes[0], found.exit_code(), found.exit_code("fail")) == (outcome, code, code)
 
 
+@pytest.mark.parametrize(("threads", "outcome"), [(1, "slower"), (2, "unsure")])
+def test_what_slows_other_cores_than_the_canarys_is_no_alarm(write_run: WriteRun, threads: int, outcome: str) -> None:
+    """A target on all cores may be that much slower for a minute while the canary, on one, is not."""
+    header = run_header(["torch:cpu"])
+    header.environment["targets"]["torch:cpu"] = {"name": "Test CPU", "unit": "host", "threads": threads}
+    base = write_run(several(), header=header)
+    assert gate(base, write_run(several(1_080_000, seed=3), name="new", header=header)).outcomes == (outcome,)
+
+
+def test_a_change_beyond_that_is_one_on_all_cores_too(write_run: WriteRun) -> None:
+    header = run_header(["torch:cpu"])
+    header.environment["targets"]["torch:cpu"] = {"name": "Test CPU", "unit": "host", "threads": 2}
+    base = write_run(several(), header=header)
+    assert gate(base, write_run(several(1_300_000, seed=3), name="new", header=header)).outcomes == ("slower",)
+
+
 @pytest.mark.parametrize("status", ["wrong", "crashed", "timeout", "error", "out-of-memory"])
 def test_a_case_that_broke_fails(write_run: WriteRun, status: str) -> None:
     found = judged(write_run, failed(status, "slot 3"))

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from results import record
-from results.machine import changes, of_one_machine
+from results.machine import changes, of_one_machine, several_threads
 from tests.results.conftest import run_header
 
 HERE: dict[str, Any] = {
@@ -73,3 +73,19 @@ def test_a_header_that_a_stranger_wrote_is_compared_too(room: str, strange: Any)
     base, new = header(), run_header(environment=HERE | {room: strange})
     of_one_machine(base, new)
     assert of_one_machine(new, new) is None and changes(new, new) == []
+
+
+@pytest.mark.parametrize(
+    ("about", "found"),
+    [
+        ({"unit": "host", "threads": 2}, True),
+        ({"unit": "host", "threads": 1}, False),
+        ({"unit": "host"}, False),
+        ({"unit": "device", "threads": 2}, False),
+        ({"unit": "host", "threads": "many"}, False),
+    ],
+)
+def test_targets_of_several_threads_are_those_of_the_host_that_say_so(about: dict[str, object], found: bool) -> None:
+    header = run_header(["torch:cpu"])
+    header.environment["targets"]["torch:cpu"] = about
+    assert several_threads(header) == ({"torch:cpu"} if found else set())
