@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from results.stacks import stacks
 from results.statistics import Ratio
 from results.student import f_above, t_above, t_quantile
 
@@ -221,26 +222,18 @@ def pooled(cases: Sequence[Sequence[Centre]]) -> Calibration | None:
     where the logarithms of (variance found / expected) have the mean that they have if the cases' own variances are spread as
     the inverse of chi-square with d0 degrees of freedom (Smyth 2004): what counts is the geometric mean of the cases.
     """
+    import numpy as np
+
     groups = [pairs for pairs in cases if len(pairs) > 1]
     if len(groups) < LEAST_CASES or sum(len(pairs) - 1 for pairs in groups) < LEAST_POOL:
         return None
-    of_cases, stacks = len(groups) * _mean_log_chi_square(CALIBRATION_WORTH), _stacked(groups)
+    of_cases = len(groups) * _mean_log_chi_square(CALIBRATION_WORTH)
+    by_count = list(stacks([np.array([(one.log, one.error) for one in pairs]) for pairs in groups]))
 
     def excess(tau: float) -> float:
-        return of_cases + math.fsum(_log_excess(logs, errors, tau) for logs, errors in stacks)
+        return of_cases + math.fsum(_log_excess(cases[..., 0], cases[..., 1], tau) for _, cases in by_count)
 
     return Calibration(_root(excess, max(abs(one.log - pairs[0].log) for pairs in groups for one in pairs)))
-
-
-def _stacked(groups: Sequence[Sequence[Centre]]) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Logs and errors, [cases, pairs], of the cases of each number of pairs."""
-    import numpy as np
-
-    by_count: dict[int, list[Sequence[Centre]]] = {}
-    for pairs in groups:
-        by_count.setdefault(len(pairs), []).append(pairs)
-    found = [np.array([[(one.log, one.error) for one in pairs] for pairs in members]) for members in by_count.values()]
-    return [(values[..., 0], values[..., 1]) for values in found]
 
 
 def _log_excess(logs: np.ndarray, errors: np.ndarray, tau: float) -> float:

@@ -20,7 +20,7 @@ from itertools import starmap
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from results.intervals import Error, errors
-from results.medians import medians
+from results.stacks import medians
 from results.student import t_quantile
 
 if TYPE_CHECKING:
@@ -42,7 +42,6 @@ __all__ = [
     "levels",
     "percentile",
     "percentiles",
-    "process_levels",
     "ratio",
     "ratios_of",
     "samples_needed",
@@ -150,25 +149,33 @@ def estimates(rows: np.ndarray) -> list[Estimate]:
     return list(map(Estimate, *rows[:, :3].T.tolist()))
 
 
-def process_levels(series: Series) -> tuple[np.ndarray, np.ndarray]:
-    """Log level of each process [processes] and log profile of the slots [slots]; their sum is the log time of a slot."""
-    return _process_levels([series])[0]
-
-
 def slot_profiles(several: Sequence[Series]) -> list[np.ndarray]:
-    """The log profile of the slots [slots] of each of several measurements, as in `process_levels`, all at once."""
-    return [profile for _, profile in _process_levels(several)]
+    """The log profile of the slots [slots] of each of several measurements of several processes: what slots differ by."""
+    return _profiles(_of_processes(several))
 
 
 def _process_levels(several: Sequence[Series]) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Of each the log level of every process [processes] and the slots' profile; their sum is the log time of a slot."""
     import numpy as np
 
-    split = [_split(np.log(_table(series)), series) for series in several]
-    middles = iter(medians([table.ravel() for tables in split for table in tables], axis=0))
-    profiles = medians([np.concatenate([table - next(middles) for table in tables]) for tables in split], axis=0)
+    split = _of_processes(several)
+    profiles = _profiles(split)
     free = [(table - one).ravel() for tables, one in zip(split, profiles, strict=True) for table in tables]
     levels = iter(medians(free, axis=0))
     return [(np.array([next(levels) for _ in tables]), one) for tables, one in zip(split, profiles, strict=True)]
+
+
+def _of_processes(several: Sequence[Series]) -> list[list[np.ndarray]]:
+    import numpy as np
+
+    return [_split(np.log(_table(series)), series) for series in several]
+
+
+def _profiles(split: Sequence[Sequence[np.ndarray]]) -> list[np.ndarray]:
+    import numpy as np
+
+    middles = iter(medians([table.ravel() for tables in split for table in tables], axis=0))
+    return medians([np.concatenate([table - next(middles) for table in tables]) for tables in split], axis=0)
 
 
 def _split(logs: np.ndarray, series: Series) -> list[np.ndarray]:

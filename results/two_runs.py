@@ -20,9 +20,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from results.matching import Match
-from results.medians import medians
 from results.pairs import LEAST_FOR_CENTRE, Calibration, Centre, Joined, centres_of, joined, pooled
 from results.record import Measurement
+from results.stacks import medians, stacks
 from results.statistics import Series, columns, slot_profiles
 
 if TYPE_CHECKING:
@@ -102,17 +102,12 @@ def _whole(parts: Sequence[np.ndarray]) -> np.ndarray:
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
-def sides_of(
-    matches: Sequence[Match], several_threads: Set[str] = frozenset()
-) -> dict[str, list[tuple[Match, tuple[Side, Side]]]]:
+def sides_of(matches: Sequence[Match], several_threads: Set[str]) -> dict[str, list[tuple[Match, tuple[Side, Side]]]]:
     """By canary the matches whose sides both took turns with it; `several_threads`: the targets that have more than it has."""
     able = [
         match
         for match in matches
-        if not (match.reason or match.base is None or match.new is None)
-        and match.base[0].canary == match.new[0].canary
-        and match.base[0].canary_ns
-        and match.new[0].canary_ns
+        if not (match.reason or match.base is None or match.new is None) and match.base[0].canary == match.new[0].canary
     ]
     sides = iter(sides_from([side[0] for match in able for side in (match.base, match.new) if side]))
     groups: dict[str, list[tuple[Match, tuple[Side, Side]]]] = {}
@@ -164,17 +159,11 @@ def _beyond(side: Side, response: float) -> list[np.ndarray]:
 
 def _centres(sides: Sequence[Sequence[np.ndarray]]) -> list[list[Centre]]:
     """Step 3 for every process of every side; those with equally many shares at once."""
-    import numpy as np
-
-    by_length: dict[int, list[tuple[int, int]]] = {}
-    for number, processes in enumerate(sides):
-        for process, shares in enumerate(processes):
-            by_length.setdefault(len(shares), []).append((number, process))
-    found: dict[tuple[int, int], Centre] = {}
-    for places in by_length.values():
-        rows = np.stack([sides[number][process] for number, process in places])
-        found |= dict(zip(places, centres_of(rows), strict=True))
-    return [[found[number, process] for process in range(len(side))] for number, side in enumerate(sides)]
+    found: dict[int, Centre] = {}
+    for numbers, rows in stacks([shares for processes in sides for shares in processes]):
+        found |= zip(numbers, centres_of(rows), strict=True)
+    numbered = iter(range(len(found)))
+    return [[found[next(numbered)] for _ in processes] for processes in sides]
 
 
 def mean_difference(several: Sequence[Difference]) -> Joined:

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from results import medians as module
-from results.medians import medians
+from results import stacks as module
+from results.stacks import medians
 
 
 @pytest.mark.parametrize("most", [1, 20, 1 << 22])
