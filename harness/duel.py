@@ -28,15 +28,7 @@ from harness.noise import contended
 from harness.plan import NO_IMPLEMENTATION
 from harness.surroundings import refuse_disturbers
 from results.compare import Margins
-from results.duels import (
-    CaseDecision,
-    confirmed,
-    decide,
-    decide_again,
-    look_plan,
-    second_look_plan,
-    worth_a_second_look,
-)
+from results.duels import CaseDecision, Looks
 from results.pairs import LEAST_TURNS, Centre, centre_of
 from workloads.case import Case, UserError
 from workloads.problem import SLOTS
@@ -150,9 +142,10 @@ def fight(cases: Sequence[Case], sides: tuple[Side, Side], options: DuelOptions,
         for reason, count in Counter(contest.failure for contest in contests if contest.left_out).items():
             say(f"left out ({count} cases): {reason}")
         with hold_devices(corner.devices, say):
-            ring.rounds(comparable)
+            looks = Looks(len(comparable), options.rounds, options.margins)
+            ring.rounds(comparable, looks.first, options.stop_early)
             comparable = _comparable(comparable)
-            decisions = ring.again(comparable)
+            decisions = ring.again(comparable, looks)
     wall = time.monotonic() - began
     return Fight(contests, decisions, ring.sampling_ns / 1e9, wall, ring.describe, sides[0].target.recorded)
 
@@ -244,22 +237,10 @@ class _Ring:
         self.describe = dict(zip(letters, (hello["describe"] for hello in corner.hello), strict=True))
         return corner
 
-    def rounds(self, contests: list[Contest]) -> None:
-        """Round after round until every case is decided, the rounds are over, or a side does not start any more."""
-        plan = look_plan(len(contests), self._options.rounds)
-
-        def look(fought: list[_Evidence], number: int) -> None:
-            decide(fought, plan, number, self._options.margins)
-
-        self._rounds(contests, plan, look, self._options.stop_early)
-
-    def _rounds(
-        self,
-        contests: list[Contest],
-        plan: Sequence[int],
-        look: Callable[[list[_Evidence], int], None],
-        stop_early: bool = True,
+    def rounds(
+        self, contests: list[Contest], look: Callable[[list[_Evidence], int], None], stop_early: bool = True
     ) -> None:
+        """Round after round until every case is decided, the rounds are over, or a side does not start any more."""
         for number in range(1, self._options.rounds + 1):
             try:
                 self._round([c for c in contests if c.open or (c.failure is None and not stop_early)])
@@ -267,8 +248,7 @@ class _Ring:
                 self._give_up([contest for contest in contests if contest.open], str(error))
                 return
             contests = [contest for contest in contests if not contest.left_out]
-            if number in plan:
-                look([_Evidence.of(one) for one in contests if one.failure is None], number)
+            look([_Evidence.of(one) for one in contests if one.failure is None], number)
             left = sum(contest.open for contest in contests)
             self._say(
                 f"round {number} of {self._options.rounds}: {len(contests) - left} of {len(contests)} cases decided"
@@ -282,19 +262,17 @@ class _Ring:
         for contest in contests:
             contest.failure = reason
 
-    def again(self, contests: list[Contest]) -> list[CaseDecision]:
+    def again(self, contests: list[Contest], looks: Looks) -> list[CaseDecision]:
         """Cases that changed, may have, or are open, once more with fresh pairs; then the decision on each by all pairs."""
-        margins = self._options.margins
         fought = [contest for contest in contests if contest.failure is None]
         first = [_Evidence.of(contest) for contest in fought]
-        again = [one for one, worth in zip(fought, worth_a_second_look(first, margins), strict=True) if worth]
+        again = [one for one, worth in zip(fought, looks.again(first), strict=True) if worth]
         fresh = [Contest(contest.case, contest.implementations) for contest in again]
         if again:
             self._say(f"a second look at {len(again)} of {len(contests)} cases")
-            plan = second_look_plan(self._options.rounds)
-            self._rounds(fresh, plan, lambda found, number: decide_again(first, found, plan, number, margins))
+            self.rounds(fresh, lambda found, number: looks.second(first, found, number))
         second = [_Evidence.of(contest) for contest in fresh if contest.failure is None]
-        found = {one.case: one for one in confirmed(first, second, self._options.rounds, margins)}
+        found = {one.case: one for one in looks.final(first, second)}
         for contest, more in zip(again, fresh, strict=True):
             contest.pairs += more.pairs
             contest.contended += more.contended

@@ -8,6 +8,7 @@ from typing import Literal, Protocol
 
 from results.compare import Margins
 from results.pairs import (
+    EARLY_LEVEL,
     LEAST_CASES,
     LEAST_PAIRS,
     LEAST_PAIRS_UNCALIBRATED,
@@ -22,17 +23,7 @@ from results.pairs import (
 )
 from results.statistics import Ratio, Verdict, verdict
 
-__all__ = [
-    "CaseDecision",
-    "Evidence",
-    "confirmed",
-    "decide",
-    "decide_again",
-    "look_plan",
-    "second_look_plan",
-    "settled",
-    "worth_a_second_look",
-]
+__all__ = ["CaseDecision", "Evidence", "Looks", "settled"]
 
 LEANING = 0.25
 """One-sided p of a change beyond the threshold below which a case is measured on, though it looks the same."""
@@ -81,61 +72,70 @@ class Evidence(Protocol):
         """Takes the decision."""
 
 
-def look_plan(cases: int, rounds: int) -> list[int]:
-    """After which rounds the decision is looked at: from three pairs on where many cases calibrate each other, else once."""
-    first = LEAST_PAIRS if cases >= LEAST_CASES else LEAST_PAIRS_UNCALIBRATED
-    return list(range(min(first, rounds), rounds + 1)) if cases >= LEAST_CASES else [rounds]
+@dataclass(frozen=True)
+class Looks:
+    """When the decisions on so many cases are looked at in so many rounds, and what each look says.
+
+    The first look closes every case; what it calls changed or unsure, or leaves in doubt, gets a second one with fresh pairs.
+    """
+
+    cases: int
+    rounds: int
+    margins: Margins
+
+    @property
+    def after(self) -> range:
+        """After which rounds of the first look: from three pairs on where many cases calibrate each other, else once."""
+        return range(min(LEAST_PAIRS, self.rounds) if self.cases >= LEAST_CASES else self.rounds, self.rounds + 1)
+
+    @property
+    def after_again(self) -> range:
+        """After which of the second, in which the pairs of the first count as well: from its second pair on."""
+        return range(min(2, self.rounds), self.rounds + 1)
+
+    @property
+    def final_level(self) -> float:
+        """The level that all looks of a case leave for the last word; the last one of the first look says no change."""
+        return look_level(len(self.after) - 1 + len(self.after_again))
+
+    def first(self, evidence: Sequence[Evidence], number: int) -> None:
+        """After round `number`: closes the cases that are decided, and after the last round all."""
+        if number in self.after:
+            last = number == self.rounds
+            look = self._look(evidence, look_level(len(self.after), last))
+            _close(evidence, [one.decision or look.at(one) for one in evidence], look, last)
+
+    def again(self, first: Sequence[Evidence]) -> list[bool]:
+        """Which need a second look: what changed, or may have, before it is said, and what nothing can be said of yet."""
+        look = self._look(first, LEVEL)
+        return [look.leans(one) or (one.decision is not None and one.decision.verdict != "same") for one in first]
+
+    def second(self, first: Sequence[Evidence], second: Sequence[Evidence], number: int) -> None:
+        """After round `number` of the second look: closes the cases that the pairs of both decide, at last all."""
+        if number in self.after_again:
+            last, whole = number == self.rounds, _joint(first, second)
+            look = self._look(whole, self.final_level if last else EARLY_LEVEL)
+            _close(whole, [look.finally_of(one) for one in whole], look, last)
+
+    def final(self, first: Sequence[Evidence], second: Sequence[Evidence]) -> list[CaseDecision]:
+        """The decision on each case: with a second look by the pairs of both, else never a change.
+
+        A change is only said here, once, by all pairs, and where the second look alone leans to it; so what made a case be
+        looked at again costs no error. Raises ValueError for a second look at what had no first.
+        """
+        whole = _joint(first, second)
+        look = self._look(whole, self.final_level)
+        return settled([look.finally_of(one) for one in whole])
+
+    def _look(self, evidence: Sequence[Evidence], level: float) -> _Look:
+        return _Look(pooled([one.centres for one in evidence]), level, self.margins)
 
 
-def second_look_plan(rounds: int) -> list[int]:
-    """The same for a second look, in which the pairs of the first count as well: from its second pair on."""
-    return list(range(min(2, rounds), rounds + 1))
-
-
-def decide(evidence: Sequence[Evidence], plan: Sequence[int], number: int, margins: Margins) -> None:
-    """The look after round `number`: closes the cases that are decided, and after the last round all."""
-    last = number == plan[-1]
-    look = _Look(_calibration(evidence), look_level(len(plan), last), margins)
-    found = [one.decision or look.at(one) for one in evidence]
+def _close(evidence: Sequence[Evidence], found: Sequence[CaseDecision], look: _Look, last: bool) -> None:
+    """Closes those that are open and found to be decided; after the last round all."""
     for one, decision, good in zip(evidence, found, _surviving(found), strict=True):
         if one.decision is None and (last or (good and look.ends(one, decision))):
             one.close(decision)
-
-
-def worth_a_second_look(evidence: Sequence[Evidence], margins: Margins) -> list[bool]:
-    """Which need fresh pairs: those that changed, or may have, before it is said; those of which nothing can be said yet."""
-    look = _Look(_calibration(evidence), LEVEL, margins)
-    return [look.leans(one) or (one.decision is not None and one.decision.verdict != "same") for one in evidence]
-
-
-def decide_again(
-    first: Sequence[Evidence], second: Sequence[Evidence], plan: Sequence[int], number: int, margins: Margins
-) -> None:
-    """The look after round `number` of the second look: closes the cases that the pairs of both decide, at last all."""
-    last, whole = number == plan[-1], _joint(first, second)
-    look = _Look(_calibration(whole), look_level(_looks(len(first), plan[-1]), last), margins)
-    found = [look.finally_of(one) for one in whole]
-    for one, decision, good in zip(whole, found, _surviving(found), strict=True):
-        if one.second and one.second.decision is None and (last or (good and look.ends(one, decision))):
-            one.second.close(replace(decision, pairs=len(one.second.centres)))
-
-
-def confirmed(
-    first: Sequence[Evidence], second: Sequence[Evidence], rounds: int, margins: Margins
-) -> list[CaseDecision]:
-    """The decision on each case after looks of so many rounds: with a second look by the pairs of both, else never a change.
-
-    A change is only said here, once, by all pairs, and where the second look alone leans to it; so what made a case be looked
-    at again costs no error. Raises ValueError for a second look at what had no first.
-    """
-    whole = _joint(first, second)
-    look = _Look(_calibration(whole), look_level(_looks(len(first), rounds)), margins)
-    return settled([look.finally_of(one) for one in whole])
-
-
-def _looks(cases: int, rounds: int) -> int:
-    """How many looks a case may get in all: the last one of the first look says no change."""
-    return len(look_plan(cases, rounds)) - 1 + len(second_look_plan(rounds))
 
 
 def _joint(first: Sequence[Evidence], second: Sequence[Evidence]) -> list[_Joint]:
@@ -145,20 +145,22 @@ def _joint(first: Sequence[Evidence], second: Sequence[Evidence]) -> list[_Joint
     return [_Joint(one, fresh.get(one.case)) for one in first]
 
 
-def _calibration(evidence: Sequence[Evidence]) -> Calibration | None:
-    return pooled([one.centres for one in evidence])
-
-
 class _Joint:
-    """A case with the pairs of both looks."""
+    """A case with the pairs of both looks; it is open as long as its second look is."""
 
     def __init__(self, first: Evidence, second: Evidence | None) -> None:
-        self.case, self.implementations, self.decision = first.case, first.implementations, first.decision
+        assert first.decision is not None, "a first look leaves no case open"
+        self.case, self.implementations, self.before = first.case, first.implementations, first.decision
         self.second = second
         self.centres: Centres = [*first.centres, *(second.centres if second else ())]
 
+    @property
+    def decision(self) -> CaseDecision | None:
+        return self.second.decision if self.second else self.before
+
     def close(self, decision: CaseDecision) -> None:
-        self.decision = decision
+        if self.second:
+            self.second.close(replace(decision, pairs=len(self.second.centres)))
 
 
 @dataclass(frozen=True)
@@ -184,13 +186,9 @@ class _Look:
 
     def finally_of(self, one: _Joint) -> CaseDecision:
         """The last word on a case."""
-        assert one.decision is not None, "a first look leaves no case open"
         if one.second is None:
-            return (
-                _unconfirmed(one.decision, "no second look was taken")
-                if one.decision.verdict in CHANGED
-                else one.decision
-            )
+            changed = one.before.verdict in CHANGED
+            return _unconfirmed(one.before, "no second look was taken") if changed else one.before
         said = self.at(one)
         shown = said.verdict not in CHANGED or self.leans(one.second, said.verdict)
         return said if shown else _unconfirmed(said, "a second look does not show it")

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 __all__ = [
+    "EARLY_LEVEL",
     "LEAST_CASES",
     "LEAST_FOR_CENTRE",
     "LEAST_PAIRS",

@@ -16,15 +16,7 @@ from typing import Literal
 
 from benchmarks.campaign.matrix import ROUNDS
 from results.compare import Margins
-from results.duels import (
-    CaseDecision,
-    confirmed,
-    decide,
-    decide_again,
-    look_plan,
-    second_look_plan,
-    worth_a_second_look,
-)
+from results.duels import CaseDecision, Looks
 from results.pairs import Centre, centre_of
 
 __all__ = ["Fought", "How", "Outcome", "centres_of", "replayed"]
@@ -99,13 +91,11 @@ def replayed(
 
 def _final(pairs: Recorded, cases: Sequence[str], margins: Margins) -> list[CaseDecision]:
     """The decisions, with pairs of its own for the second look."""
-    first = [Fought(case) for case in cases]
-    plan = look_plan(len(cases), ROUNDS)
-    _take(pairs[:ROUNDS], first, plan, lambda number: decide(first, plan, number, margins))
-    again = zip(first, worth_a_second_look(first, margins), strict=True)
-    second, more = [Fought(one.case) for one, worth in again if worth], second_look_plan(ROUNDS)
-    _take(pairs[ROUNDS:], second, more, lambda number: decide_again(first, second, more, number, margins))
-    return confirmed(first, second, ROUNDS, margins)
+    looks, first = Looks(len(cases), ROUNDS, margins), [Fought(case) for case in cases]
+    _take(pairs[:ROUNDS], first, looks.first)
+    second = [Fought(one.case) for one, worth in zip(first, looks.again(first), strict=True) if worth]
+    _take(pairs[ROUNDS:], second, lambda fought, number: looks.second(first, fought, number))
+    return looks.final(first, second)
 
 
 def _moved(centre: Centre, sign: int, shift: float) -> Centre:
@@ -125,14 +115,14 @@ class Fought:
         self.decision = decision
 
 
-def _take(pairs: Recorded, open_: Sequence[Fought], plan: Sequence[int], look: Callable[[int], None]) -> None:
+def _take(pairs: Recorded, evidence: Sequence[Fought], look: Callable[[Sequence[Fought], int], None]) -> None:
     """Rounds that give these pairs, until all cases are decided."""
     for number, centres in enumerate(pairs, 1):
-        for one in open_:
+        for one in evidence:
             if one.decision is None:
                 one.centres.append(centres[one.case])
-        if number in plan and any(one.decision is None for one in open_):
-            look(number)
+        if any(one.decision is None for one in evidence):
+            look(evidence, number)
 
 
 def _count(outcome: Outcome, decisions: Sequence[CaseDecision]) -> None:

@@ -10,19 +10,12 @@ import pytest
 
 from benchmarks.campaign.replay import Fought, replayed
 from results.compare import Margins
-from results.duels import (
-    CaseDecision,
-    confirmed,
-    decide,
-    decide_again,
-    look_plan,
-    second_look_plan,
-    worth_a_second_look,
-)
+from results.duels import CaseDecision, Looks
 from results.pairs import Centre, joined, look_level, pooled
 from results.tables import duel_table
 
 NINE = tuple(f"case-{number}" for number in range(9))
+LOOKS, LONE = Looks(9, 5, Margins()), Looks(1, 5, Margins())
 SPREAD = 0.012
 """What pairs of equal code differ by here, as standard deviation of the log ratio."""
 
@@ -52,7 +45,7 @@ def test_a_change_that_only_one_case_alone_would_show_is_fought_on() -> None:
     one_of_nine = fought(
         {case: wandering(0.0, SPREAD, 3) for case in NINE[:-1]} | {NINE[-1]: wandering(0.045, SPREAD, 3)}
     )
-    decide(one_of_nine, look_plan(9, 5), 3, Margins())
+    LOOKS.first(one_of_nine, 3)
     assert one_of_nine[-1].decision is None
 
 
@@ -60,7 +53,7 @@ def test_a_change_that_survives_all_cases_ends_its_fight_early() -> None:
     one_of_nine = fought(
         {case: wandering(0.0, SPREAD, 3) for case in NINE[:-1]} | {NINE[-1]: wandering(0.08, SPREAD, 3)}
     )
-    decide(one_of_nine, look_plan(9, 5), 3, Margins())
+    LOOKS.first(one_of_nine, 3)
     decision = one_of_nine[-1].decision
     assert decision is not None
     assert (decision.verdict, decision.pairs) == ("slower", 3)
@@ -68,14 +61,14 @@ def test_a_change_that_survives_all_cases_ends_its_fight_early() -> None:
 
 def test_after_the_last_round_every_case_is_closed() -> None:
     cases = fought({case: wandering(0.01, SPREAD, 5) for case in NINE})
-    decide(cases, look_plan(9, 5), 5, Margins())
+    LOOKS.first(cases, 5)
     assert all(one.decision is not None and one.decision.pairs == 5 for one in cases)
 
 
 def looked_at_once(logs: Sequence[float]) -> list[Fought]:
     """Nine cases after all rounds, one of them with these logs."""
     cases = fought({case: wandering(0.0, SPREAD, 5) for case in NINE[:-1]} | {NINE[-1]: logs})
-    decide(cases, look_plan(9, 5), 5, Margins())
+    LOOKS.first(cases, 5)
     return cases
 
 
@@ -92,10 +85,8 @@ def looked_at_once(logs: Sequence[float]) -> list[Fought]:
 def test_a_change_is_said_by_the_pairs_of_both_looks(first: float, second: float, said: str) -> None:
     cases = looked_at_once(wandering(first, SPREAD, 5))
     again = fought({NINE[-1]: wandering(second, SPREAD, 5)})
-    assert [one.case for one, leans in zip(cases, worth_a_second_look(cases, Margins()), strict=True) if leans] == [
-        NINE[-1]
-    ]
-    decision = confirmed(cases, again, 5, Margins())[-1]
+    assert [one.case for one, leans in zip(cases, LOOKS.again(cases), strict=True) if leans] == [NINE[-1]]
+    decision = LOOKS.final(cases, again)[-1]
     assert decision.verdict == said
     assert decision.pairs == 10
 
@@ -104,8 +95,8 @@ def test_a_change_is_said_by_the_pairs_of_both_looks(first: float, second: float
 def test_a_change_that_the_second_look_alone_does_not_show_is_not_said(second: list[float]) -> None:
     """Nor one of which it shows the contrary."""
     lone, again = fought({"case": wandering(0.3, 0.002, 5)}), fought({"case": second})
-    decide(lone, [5], 5, Margins())
-    (decision,) = confirmed(lone, again, 5, Margins())
+    LONE.first(lone, 5)
+    (decision,) = LONE.final(lone, again)
     assert decision.ratio
     assert decision.ratio.low > 1.01
     assert (decision.verdict, decision.reason) == ("unsure", "a second look does not show it")
@@ -113,64 +104,64 @@ def test_a_change_that_the_second_look_alone_does_not_show_is_not_said(second: l
 
 def test_no_change_is_said_without_a_second_look() -> None:
     cases = looked_at_once(wandering(0.08, SPREAD, 5))
-    found = confirmed(cases, [], 5, Margins())
+    found = LOOKS.final(cases, [])
     assert found[-1].verdict == "unsure"
     assert [one.verdict for one in found[:-1]] == [one.decision.verdict for one in cases[:-1] if one.decision]
     with pytest.raises(ValueError, match="without a first"):
-        confirmed(cases[:-1], fought({NINE[-1]: [0.0] * 5}), 5, Margins())
+        LOOKS.final(cases[:-1], fought({NINE[-1]: [0.0] * 5}))
 
 
 def test_only_what_is_the_same_beyond_doubt_is_not_looked_at_again() -> None:
     calm = fought({case: wandering(0.0, 0.002, 5) for case in NINE})
-    decide(calm, look_plan(9, 5), 5, Margins())
+    LOOKS.first(calm, 5)
     assert {one.decision.verdict for one in calm if one.decision} == {"same"}
-    assert not any(worth_a_second_look(calm, Margins()))
+    assert not any(LOOKS.again(calm))
     near = fought({case: wandering(0.0, 0.002, 5) for case in NINE[:-1]} | {NINE[-1]: wandering(0.013, 0.004, 5)})
-    decide(near, look_plan(9, 5), 5, Margins())
+    LOOKS.first(near, 5)
     assert {one.decision.verdict for one in near if one.decision} == {"same"}
-    assert worth_a_second_look(near, Margins()) == [False] * 8 + [True]
+    assert LOOKS.again(near) == [False] * 8 + [True]
 
 
 def test_what_was_called_changed_is_looked_at_again_whatever_later_rounds_say_of_the_others() -> None:
     cases = looked_at_once(wandering(0.0, SPREAD, 5))
     early = replace(cases[-1].decision, verdict="slower", pairs=3)  # type: ignore[type-var]
     cases[-1].decision = early
-    assert worth_a_second_look(cases, Margins()) == [False] * 8 + [True]
+    assert LOOKS.again(cases) == [False] * 8 + [True]
 
 
 def test_what_is_unsure_is_looked_at_again_and_may_turn_out_the_same() -> None:
     cases = looked_at_once([0.0, 0.03, -0.01, 0.015, -0.02])
     assert cases[-1].decision
     assert cases[-1].decision.verdict == "unsure"
-    assert worth_a_second_look(cases, Margins()) == [False] * 8 + [True]
-    decision = confirmed(cases, fought({NINE[-1]: wandering(-0.004, 0.008, 5)}), 5, Margins())[-1]
+    assert LOOKS.again(cases) == [False] * 8 + [True]
+    decision = LOOKS.final(cases, fought({NINE[-1]: wandering(-0.004, 0.008, 5)}))[-1]
     assert (decision.verdict, decision.pairs) == ("same", 10)
 
 
 def test_a_second_look_ends_as_soon_as_the_pairs_of_both_decide() -> None:
-    cases, plan = looked_at_once(wandering(0.05, SPREAD, 5)), second_look_plan(5)
+    cases = looked_at_once(wandering(0.05, SPREAD, 5))
     clear, slight = (fought({NINE[-1]: wandering(mean, SPREAD / 2, 2)}) for mean in (0.05, 0.02))
     for second in (clear, slight):
-        decide_again(cases, second, plan, 2, Margins())
+        LOOKS.second(cases, second, 2)
     assert clear[0].decision
     assert (clear[0].decision.verdict, clear[0].decision.pairs) == ("slower", 2)
     assert slight[0].decision is None
-    assert confirmed(cases, clear, 5, Margins())[-1].pairs == 7
+    assert LOOKS.final(cases, clear)[-1].pairs == 7
 
 
 def test_every_look_that_a_case_may_get_takes_its_share_of_the_level() -> None:
     """Nine cases in five rounds: after the 3rd and 4th of the first look, after the 2nd to 5th of the second."""
     cases, second = looked_at_once(wandering(0.05, SPREAD, 5)), wandering(0.045, SPREAD, 5)
-    decision = confirmed(cases, fought({NINE[-1]: second}), 5, Margins())[-1]
+    decision = LOOKS.final(cases, fought({NINE[-1]: second}))[-1]
     whole = [*cases[-1].centres, *map(centre, second)]
     known = pooled([*(one.centres for one in cases[:-1]), whole])
     assert decision.ratio == joined(whole, known).interval(look_level(6))
 
 
 def test_after_its_last_round_a_second_look_is_over() -> None:
-    cases, plan = looked_at_once(wandering(0.02, SPREAD, 5)), second_look_plan(5)
+    cases = looked_at_once(wandering(0.02, SPREAD, 5))
     again = fought({NINE[-1]: wandering(0.012, SPREAD, 5)})
-    decide_again(cases, again, plan, 5, Margins())
+    LOOKS.second(cases, again, 5)
     assert again[0].decision is not None
 
 

@@ -38,6 +38,15 @@ def test_what_slows_other_cores_than_the_canarys_is_no_alarm(write_run: WriteRun
     assert gate(base, write_run(several(1_080_000, seed=3), name="new", header=header)).outcomes == (outcome,)
 
 
+@pytest.mark.parametrize(("threads", "outcome"), [(1, "slower"), (2, "unsure")])
+def test_nor_is_it_one_beside_canaries_that_are_not_the_same(write_run: WriteRun, threads: int, outcome: str) -> None:
+    header = run_header(["torch:cpu"])
+    header.environment["targets"]["torch:cpu"] = {"name": "Test CPU", "unit": "host", "threads": threads}
+    base = write_run(several(), header=header)
+    new = write_run(several(1_100_000, seed=3, canary="hot other"), name="new", header=header)
+    assert gate(base, new).outcomes == (outcome,)
+
+
 def test_a_change_beyond_that_is_one_on_all_cores_too(write_run: WriteRun) -> None:
     header = run_header(["torch:cpu"])
     header.environment["targets"]["torch:cpu"] = {"name": "Test CPU", "unit": "host", "threads": 2}
