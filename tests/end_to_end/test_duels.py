@@ -55,6 +55,10 @@ def test_three_percent_is_seen_to_the_digit(stage: Stage, call_ns: str, code: in
     assert {row["verdict"] for row in rows} == {word}
     assert rows[0]["ratio"] == pytest.approx(int(call_ns) / 1e6, abs=5e-4)
     assert "a second look at 2 of 2 cases" in said
+    assert (said.count("round 2 of 5"), said.count("round 3 of 5")) == (
+        2,
+        1,
+    )  # over as soon as the pairs of both decide
 
 
 def test_a_change_below_the_threshold_is_no_change(stage: Stage) -> None:
@@ -215,3 +219,15 @@ def test_decisions_during_which_a_neighbour_was_seen_are_named(stage: Stage) -> 
     command = [sys.executable, "-c", f"{seen}; from harness.cli import main; main()", *words]
     done = subprocess.run(command, cwd=stage.folder, env=stage.environment, capture_output=True, text=True, timeout=200)
     assert [(row["contended"], row["verdict"]) for row in json.loads(done.stdout)["decisions"]] == [(7, "slower")] * 2
+
+
+def test_turns_of_what_is_decided_go_on_where_they_are_to_be_replayed(stage: Stage) -> None:
+    on = "import functools; from harness import duel, duelling"
+    on += "; duelling.DuelOptions = functools.partial(duel.DuelOptions, stop_early=False)"
+    cases = [drill(tokens) for tokens in (1, 2, 4, 8, 16, 32)]
+    sides = ("--a", side(stage, "a"), "--b", side(stage, "b"), "--target", "null:x", "-o", "on.json")
+    command = [sys.executable, "-c", f"{on}; from harness.cli import main; main()", "duel", *cases, *sides]
+    done = subprocess.run([*command, "--budget", "200ms"], cwd=stage.folder, env=stage.environment, timeout=200)
+    document = json.loads((stage.folder / "on.json").read_text())
+    assert (done.returncode, {row["pairs"] for row in document["decisions"]}) == (0, {3})
+    assert {len(contest["pairs"]) for contest in document["contests"]} == {5}

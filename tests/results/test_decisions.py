@@ -41,6 +41,12 @@ def pairs_of_equal_code(count: int, seed: int) -> list[dict[str, Centre]]:
 # ---- one look
 
 
+def test_few_cases_are_looked_at_once_many_from_their_third_pair_on() -> None:
+    assert list(Looks(5, 5, Margins()).after) == [5]
+    assert list(Looks(6, 5, Margins()).after) == [3, 4, 5]
+    assert list(Looks(6, 2, Margins()).after) == [2]
+
+
 def test_a_change_that_only_one_case_alone_would_show_is_fought_on() -> None:
     one_of_nine = fought(
         {case: wandering(0.0, SPREAD, 3) for case in NINE[:-1]} | {NINE[-1]: wandering(0.045, SPREAD, 3)}

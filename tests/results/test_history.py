@@ -9,7 +9,7 @@ from results.gate import gate
 from results.history import GENERAL_WORTH, LEAST_PAIRS, learnt, spreads_of
 from results.pairs import LEVEL, Joined, holm
 from results.store import RunFile
-from results.two_runs import run_spread
+from results.two_runs import SEVERAL_THREADS, run_spread
 from tests.results.conftest import OLMOE, WriteRun, run_header, several
 
 CASES = [OLMOE.replace("t16", f"t{n}") for n in range(1, 7)]
@@ -39,6 +39,12 @@ def test_runs_that_follow_each_other_say_what_equal_code_differs_by(runs: list[R
     expected = math.sqrt((GENERAL_WORTH * HOT**2 + 9 * own**2) / (GENERAL_WORTH + 9))
     assert spreads_of(runs)["hot planted"] == pytest.approx(expected, rel=0.1)
     assert spreads_of(list(reversed(runs))) == spreads_of(runs)
+
+
+def test_runs_on_several_threads_speak_of_themselves_alone(runs: list[RunFile]) -> None:
+    for one in runs:
+        one.run.environment["targets"]["torch:cpu"] = {"name": "Test CPU", "unit": "host", "threads": 2}
+    assert list(spreads_of(runs)) == [f"hot planted{SEVERAL_THREADS}"]
 
 
 def test_however_many_cases_they_have_too_few_runs_say_nothing(runs: list[RunFile]) -> None:
