@@ -43,22 +43,24 @@ def main(words: list[str]) -> int:
     parser.add_argument("--runs", type=int, default=LEAST_PAIRS + 3)
     parser.add_argument("--suite", default="ci")
     parser.add_argument("--target", default="torch:cpu")
+    parser.add_argument("--processes", type=int, help="of each run; default: as the suite has it")
     asked = parser.parse_args(words)
     asked.output.mkdir(parents=True, exist_ok=True)
     for number in range(asked.runs):
-        _record(asked.output / f"{number:02}.jsonl", asked.suite, asked.target)
+        _record(asked.output / f"{number:02}.jsonl", asked.suite, asked.target, asked.processes)
     runs = [read(path) for path in sorted(asked.output.glob("*.jsonl"))]
     print("\n".join(_table(runs)))
     return 0
 
 
-def _record(path: Path, suite: str, target: str) -> None:
+def _record(path: Path, suite: str, target: str, processes: int | None) -> None:
     if path.exists():
         return
     print(f"recording {path.name}", file=sys.stderr, flush=True)
     with tempfile.TemporaryDirectory() as scratch:
         part = Path(scratch) / path.name
         command = [sys.executable, "-m", "harness", "run", suite, "--target", target, "-o", str(part)]
+        command += ["--processes", str(processes)] if processes else []
         command += [word for name in PORTABLE for word in ("--implementation", name)]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:

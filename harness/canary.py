@@ -1,12 +1,13 @@
 """The canary: a small fixed piece of work that takes turns with a case, so that runs of different hours can be compared.
 
 What the machine does to both goes out of their ratio (design, section 5). There are two, since memory and arithmetic are
-disturbed by different neighbours: `cold` multiplies few rows with weights that are in no cache, as a layer does at decode
-sizes; `hot` multiplies small matrices again and again. A sample of the canary is as long as one of the case, since a neighbour
-on the same core costs a long call its share of the time and most short ones nothing.
+disturbed by different neighbours: `hot` multiplies small matrices again and again; `cold` does the same and reads as long what
+is in no cache, as fast as one core can, so that what slows memory by a tenth slows it about as much as a layer at decode sizes.
+(Few rows times weights from memory, which it was, was slowed half as much as the layers beside it: their arithmetic hid it.)
+A sample of the canary is as long as one of the case, since a neighbour on the same core costs a long call its share of the time
+and most short ones nothing.
 
-Its memory has the same place within a page in every process: where its weights did not begin at a multiple of 64 bytes, as
-NumPy's own need not, `cold` took 10 % longer.
+Its memory has the same place within a page in every process: elsewhere it may take a tenth longer.
 
 A canary must not be part of what is tested, or a slower build slows both: on the host it is NumPy's, in products so small
 (at most 2^18 multiplications) that its BLAS keeps to one thread, whatever threads the target has. An accelerator has nobody
@@ -31,13 +32,12 @@ STREAMED_BYTES = 16 << 20
 COMPUTE_BOUND = 128.0
 """Useful FLOPs for each of those bytes from which a case waits for arithmetic all the same: between what a CPU core with matrix
 units (70) and an accelerator (300) can do while they read a byte."""
-ROWS, INNER, COLUMNS = 16, 64, 256
-"""One product of `cold`: 2^18 multiplications on 64 KiB of weights."""
-PRODUCTS = 64
-"""Products of one call of `cold`: 4 MiB of weights."""
+SIDE, PRODUCTS = 64, 32
+"""Of the small matrices: 2^18 multiplications each, 0.5 MiB."""
+BLOCK_BYTES = 4 << 20
+"""What a call of `cold` reads: it takes a core about as long as the products."""
 LEAST_RING_BYTES, MOST_RING_BYTES = 256 << 20, 1 << 30
-"""Weights of `cold` until one is read again: twice the last-level cache, within these bounds."""
-SIDE, HOT_PRODUCTS = 64, 32
+"""Memory of `cold` until a block is read again: twice the last-level cache, within these bounds."""
 
 
 class Canary(Protocol):
@@ -76,26 +76,24 @@ class HostCanary:
 
     def __post_init__(self) -> None:
         made = np.random.Generator(np.random.Philox(0))
-        if self.kind == "hot":
-            self._weights = host.placed(made.standard_normal((1, HOT_PRODUCTS, SIDE, SIDE), dtype=np.float32))
-            self._rows = host.placed(made.standard_normal((SIDE, SIDE), dtype=np.float32))
-        else:
-            block = made.standard_normal((PRODUCTS, INNER, COLUMNS), dtype=np.float32)
-            self._weights = host.empty((_ring_bytes() // block.nbytes, *block.shape), block.dtype)
-            self._weights[:] = block  # copies of their own: memory is what counts, not the values
-            self._rows = host.placed(made.standard_normal((ROWS, INNER), dtype=np.float32))
-        self._out = host.placed(np.matmul(self._rows, self._weights[0]))
+        self._weights = host.placed(made.standard_normal((PRODUCTS, SIDE, SIDE), dtype=np.float32))
+        self._rows = host.placed(made.standard_normal((SIDE, SIDE), dtype=np.float32))
+        self._out = host.placed(np.matmul(self._rows, self._weights))
+        block = made.standard_normal(BLOCK_BYTES // 4, dtype=np.float32)
+        self._ring = host.empty((_ring_bytes() // BLOCK_BYTES if self.kind == "cold" else 0, block.size), block.dtype)
+        self._ring[:] = block  # copies of their own: memory is what counts, not the values
 
     @property
     def name(self) -> str:
-        """For instance `cold fp32 16x64x256 in 256 MiB, aligned, numpy 2.4.6`."""
-        rows, inner = self._rows.shape
-        size = f" in {self._weights.nbytes >> 20} MiB" if self.kind == "cold" else ""
-        return f"{self.kind} fp32 {rows}x{inner}x{self._weights.shape[-1]}{size}, aligned, numpy {np.__version__}"
+        """For instance `cold fp32 64x64x64 and 4 of 256 MiB, aligned, numpy 2.4.6`."""
+        reads = f" and {BLOCK_BYTES >> 20} of {self._ring.nbytes >> 20} MiB" if self.kind == "cold" else ""
+        return f"{self.kind} fp32 {SIDE}x{SIDE}x{SIDE}{reads}, aligned, numpy {np.__version__}"
 
     def submit(self, slot: int) -> None:
-        """One call on the next weights of the ring: every call of `cold` finds its own out of the cache."""
-        np.matmul(self._rows, self._weights[self._calls % len(self._weights)], out=self._out)
+        """One call on the next block of the ring: every call of `cold` finds its own out of the cache."""
+        np.matmul(self._rows, self._weights, out=self._out)
+        if self.kind == "cold":
+            np.maximum.reduce(self._ring[self._calls % len(self._ring)])
         self._calls += 1
 
 

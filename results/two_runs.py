@@ -4,7 +4,8 @@ Each process took short shares of a case and of a canary by turns. All on the lo
 
 1. *Share*: the case's level is the median of its samples over the slots' profile, the canary's the median of its samples.
 2. *Response*: how much of what moves the canary moves the case, b, from the processes of both runs, each around the mean of its
-   run: ridge regression towards 1, the plain ratio, since b = 1 +- 0.25 is what is known of a canary of the same kind.
+   run. Ridge regression twice: one b for all cases together towards 1, the plain ratio, since 1 +- 0.5 is what is known of a
+   canary of the same kind; then each case's own towards that, since cases differ from each other by 0.25.
 3. *Process*: the centre of its shares' case - b * canary, with its error (`results.pairs.centres_of`).
 4. *Run*: the centres of its processes joined; the spread between processes is pooled over all cases of the comparison where
    there are enough of them (`results.pairs.joined`).
@@ -30,9 +31,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Difference", "Side", "differences", "mean_difference", "run_spread", "sides_from", "sides_of"]
 
-PRIOR_RESPONSE = 1.0
-PRIOR_SPREAD = 0.25
-"""What is known of b beforehand, as mean and standard deviation."""
+PRIOR_RESPONSE, PRIOR_SPREAD = 1.0, 0.5
+"""What is known beforehand of the b that cases have in common, as mean and standard deviation."""
+CASES_SPREAD = 0.25
+"""What b of one case differs by from that, as standard deviation."""
 ROUND_MEMORY = 2.0
 """What the memory of one round for the last adds to the variance of a run's mean, as factor."""
 RUN_SPREAD = {"cold": 0.025, "hot": 0.005}
@@ -219,12 +221,22 @@ def _responses(levels: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[_Respons
     errors = np.zeros(len(levels))
     for _ in range(3):
         noise = float(np.sum(np.maximum(squares - 2 * slopes * across + slopes**2 * along, 0.0))) / degrees
-        ridge = noise / PRIOR_SPREAD**2
-        told = along + ridge > 0
-        weights = np.where(told, along + ridge, 1.0)
-        slopes = np.where(told, (across + PRIOR_RESPONSE * ridge) / weights, PRIOR_RESPONSE)
-        errors = np.where(told, np.sqrt(noise / weights), 0.0)
+        common, known = _ridge(across.sum(), along.sum(), PRIOR_RESPONSE, noise, PRIOR_SPREAD)
+        slopes, own = _ridge(across, along, common, noise, CASES_SPREAD)
+        errors = np.hypot(own, known * own**2 / CASES_SPREAD**2)
     return list(map(_Response, slopes.tolist(), errors.tolist()))
+
+
+def _ridge(
+    across: np.ndarray, along: np.ndarray, prior: float, noise: float, spread: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Slopes of regressions towards `prior` +- `spread`, with their errors, from the sums of x * y and of x^2."""
+    import numpy as np
+
+    ridge = noise / spread**2
+    told = along + ridge > 0
+    weights = np.where(told, along + ridge, 1.0)
+    return np.where(told, (across + prior * ridge) / weights, prior), np.where(told, np.sqrt(noise / weights), 0.0)
 
 
 def _moments(pair: tuple[np.ndarray, np.ndarray]) -> tuple[float, float, float]:
