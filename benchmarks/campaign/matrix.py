@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from workloads.case import Case
 from workloads.patterns import expand
 
-__all__ = ["CASES", "HALVES", "ROUNDS", "Trial", "trials"]
+__all__ = ["CASES", "HALVES", "ROUNDS", "THIRDS", "Trial", "trials"]
 
 PATTERNS = (
     "router/{olmoe-1b-7b,qwen3-30b-a3b}/ep1/t64/{fp32,bf16}/balanced/latency",
@@ -27,6 +27,8 @@ PATTERNS = (
 CASES: tuple[Case, ...] = tuple(case for pattern in PATTERNS for case in expand(pattern))
 HALVES = (CASES[::2], CASES[1::2])
 """A duel is over one of them: its processes, whose start it shares, visit 10 cases."""
+THIRDS = (CASES[::3], CASES[1::3], CASES[2::3])
+"""One of equal code on a quiet machine is over one of these: that many process pairs of all cases take the most time."""
 ROUNDS = 5
 QUIET_DUELS, CHANGED_DUELS, NOISY_DUELS, NOISY_CHANGED_DUELS = 12, 3, 3, 2
 PEERS = ("pytest-benchmark", "pyperf", "hyperfine")
@@ -53,14 +55,14 @@ def trials() -> list[Trial]:
     """All of them in a random order that is the same every time, so that no hour of the day falls on one condition."""
     source = random.Random(ORDER_SEED)
     found = []
-    for kind, count, size, noisy in (
-        ("quiet", QUIET_DUELS, 0.0, False),
-        ("changed", CHANGED_DUELS, 0.03, False),
-        ("noisy", NOISY_DUELS, 0.0, True),
-        ("noisy-changed", NOISY_CHANGED_DUELS, 0.05, True),
+    for kind, count, size, noisy, parts in (
+        ("quiet", QUIET_DUELS, 0.0, False, THIRDS),
+        ("changed", CHANGED_DUELS, 0.03, False, HALVES),
+        ("noisy", NOISY_DUELS, 0.0, True, HALVES),
+        ("noisy-changed", NOISY_CHANGED_DUELS, 0.05, True, HALVES),
     ):
         for n in range(count):
-            cases = tuple(case.id for case in HALVES[n % 2])
+            cases = tuple(case.id for case in parts[n % len(parts)])
             effects = {case: _signed(source, size) for case in cases} if size else {}
             found.append(
                 Trial(f"{kind}-{n:02}", "duel", cases, effects, noisy, every_round=kind == "quiet", seed=100 + n)

@@ -13,8 +13,10 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -26,7 +28,7 @@ __all__ = ["missing", "run"]
 ROOT = Path(__file__).resolve().parents[2]
 SECONDS_A_SIDE = "3"
 THRESHOLD = "3%"
-PYPERF = ("--processes", "2", "--values", "7", "--warmups", "1", "--min-time", "0.2")
+PYPERF = ("--processes", "2", "--values", "5", "--warmups", "1", "--min-time", "0.2")
 HYPERFINE_RUNS, HYPERFINE_CALLS_S = "5", 0.6
 PASSED_ON = "PYTHONPATH,MOEMARK_CASE,MOEMARK_EFFECT,MOEMARK_KEPT"
 
@@ -94,7 +96,7 @@ def _pyperf(folder: Path, environments: list[dict[str, str]]) -> dict[str, str]:
 
 
 def _hyperfine(folder: Path, environments: list[dict[str, str]]) -> dict[str, str]:
-    calls = str(max(1, round(HYPERFINE_CALLS_S / _call_s(environments[0]))))
+    calls = str(max(1, round(HYPERFINE_CALLS_S / _call_s(environments[0]["MOEMARK_CASE"]))))
     program = f"{sys.executable} -m benchmarks.campaign.peer_case {calls}"
     commands = [f"env MOEMARK_EFFECT={one['MOEMARK_EFFECT']} {program}" for one in environments]
     options = ["-N", "--style=none", "--runs", HYPERFINE_RUNS, "--warmup", "1", "--export-json", "found.json"]
@@ -105,14 +107,17 @@ def _hyperfine(folder: Path, environments: list[dict[str, str]]) -> dict[str, st
     return {"range of the summary": "slower" if ratio - spread > 1 else "faster" if ratio + spread < 1 else "same"}
 
 
-def _call_s(environment: dict[str, str]) -> float:
+@cache
+def _call_s(case: str) -> float:
     """About how long a call takes: hyperfine is told how many to make."""
     lines = (
         "import time; from benchmarks.campaign.peer_case import prepared_call",
         "call = prepared_call(); [call() for _ in range(16)]; begin = time.perf_counter(); [call() for _ in range(64)]",
         "print((time.perf_counter() - begin) / 64)",
     )
-    return float(_done([sys.executable, "-c", "\n".join(lines)], environment, ROOT).split()[-1])
+    with tempfile.TemporaryDirectory() as kept:
+        said = _done([sys.executable, "-c", "\n".join(lines)], _environment(case, 1.0, Path(kept)), ROOT)
+    return float(said.split()[-1])
 
 
 def _done(command: list[str], environment: dict[str, str], folder: Path) -> str:

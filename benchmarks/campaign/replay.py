@@ -19,7 +19,7 @@ from results.compare import Margins
 from results.duels import CaseDecision, Looks
 from results.pairs import Centre, centre_of
 
-__all__ = ["Fought", "How", "Outcome", "centres_of", "replayed"]
+__all__ = ["Fought", "How", "Outcome", "Recorded", "centres_of", "replayed"]
 
 CHANGED = ("slower", "faster")
 How = Literal["together", "one of them", "alone"]

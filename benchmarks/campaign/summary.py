@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import product
 from typing import Any
 
-from benchmarks.campaign.replay import CHANGED, How, centres_of, replayed
+from benchmarks.campaign.replay import CHANGED, How, Outcome, Recorded, centres_of, replayed
 from results.compare import Margins
 
 __all__ = ["Share", "table", "wilson"]
@@ -16,7 +18,7 @@ __all__ = ["Share", "table", "wilson"]
 Z = 1.959964
 REPLAYS = 100
 """Duels over all cases that are replayed for each effect: 2,000 decisions with 20 cases."""
-REPLAYS_OF_ONE = 5
+REPLAYS_OF_ONE = 3
 """Times as many where one case a duel is counted."""
 WORDS: dict[How, str] = {
     "together": "all of {} cases changed",
@@ -134,27 +136,46 @@ def _peers(stored: Iterable[Mapping[str, Any]]) -> list[Share]:
     return sorted(found.shares.values(), key=lambda share: share.what)
 
 
+Question = tuple[float, How, Margins]
+"""A change, of which cases, and when it is one."""
+
+
 def _replays(duels: list[Mapping[str, Any]]) -> list[Share]:
     """Every question asked of many drawn duels. Decisions share pairs, so that intervals are narrower than the truth."""
-    recorded, found = centres_of([one["pairs"] for one in duels]), []
+    recorded = centres_of([one["pairs"] for one in duels])
     hows: tuple[How, ...] = ("together", "one of them", "alone")
-    for effect, how, margins in product(REPLAYED_EFFECTS, hows, (Margins(), Margins(threshold=0.0))):
-        if effect == 0.0 and how == "one of them":
-            continue
-        times = REPLAYS * (REPLAYS_OF_ONE if how == "one of them" else 1)
-        outcome = replayed(recorded, effect, times, margins, how)
-        where = f"replay, {WORDS[how].format(len(recorded[0]))}, threshold {margins.threshold:.0%}"
-        hits = sum(outcome.verdicts[word] for word in (("slower",) if effect else CHANGED))
-        if effect:
-            floor = FLOORS.get((effect, margins.threshold))
-            found.append(Share(f"{where}: {effect:.0%} seen", hits, outcome.decisions, floor=floor))
-            found.append(Share(f"{where}: {effect:.0%}, the wrong way (goal: none)", outcome.wrong, outcome.decisions))
-            continue
-        found.append(Share(f"{where}: false alarms", hits, outcome.decisions, ceiling=0.02))
-        found.append(Share(f"{where}: interval holds the truth", outcome.covered, outcome.decisions))
-        if how == "together":
-            found.append(Share(f"{where}: any of them", outcome.crying, outcome.families, ceiling=0.05))
-    return found
+    asked = [
+        (effect, how, margins)
+        for effect, how, margins in product(REPLAYED_EFFECTS, hows, (Margins(), Margins(threshold=0.0)))
+        if effect or how != "one of them"
+    ]
+    with ProcessPoolExecutor() as pool:
+        answers = pool.map(partial(_answered, recorded), asked)
+    return [
+        share
+        for question, outcome in zip(asked, answers, strict=True)
+        for share in _shares(recorded, question, outcome)
+    ]
+
+
+def _answered(recorded: Recorded, question: Question) -> Outcome:
+    effect, how, margins = question
+    return replayed(recorded, effect, REPLAYS * (REPLAYS_OF_ONE if how == "one of them" else 1), margins, how)
+
+
+def _shares(recorded: Recorded, question: Question, outcome: Outcome) -> Iterator[Share]:
+    effect, how, margins = question
+    where = f"replay, {WORDS[how].format(len(recorded[0]))}, threshold {margins.threshold:.0%}"
+    hits = sum(outcome.verdicts[word] for word in (("slower",) if effect else CHANGED))
+    if effect:
+        floor = FLOORS.get((effect, margins.threshold))
+        yield Share(f"{where}: {effect:.0%} seen", hits, outcome.decisions, floor=floor)
+        yield Share(f"{where}: {effect:.0%}, the wrong way (goal: none)", outcome.wrong, outcome.decisions)
+        return
+    yield Share(f"{where}: false alarms", hits, outcome.decisions, ceiling=0.02)
+    yield Share(f"{where}: interval holds the truth", outcome.covered, outcome.decisions)
+    if how == "together":
+        yield Share(f"{where}: any of them", outcome.crying, outcome.families, ceiling=0.05)
 
 
 def _costs(stored: Iterable[Mapping[str, Any]]) -> list[str]:
