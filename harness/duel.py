@@ -88,6 +88,8 @@ class Contest:
     """Whether it failed because B is broken, and A is not."""
     left_out: bool = False
     """Whether it failed because neither side can do it, or one has no implementation of the name that was asked of it."""
+    again: bool = False
+    """Whether this is its second look: then it was measured in the first."""
     contended: int = 0
     """Process pairs during whose turns other work used the machine."""
     decision: CaseDecision | None = None
@@ -105,7 +107,7 @@ class Contest:
     def fails(self, failure: Failed) -> None:
         """Ends the case. One that was measured before is not left out, whatever both sides say now."""
         self.failure, self.broken = str(failure), failure.of_b_alone
-        self.left_out = failure.beyond_both and not self.pairs
+        self.left_out = failure.beyond_both and not (self.pairs or self.again)
 
 
 @dataclass
@@ -267,7 +269,7 @@ class _Ring:
         fought = [contest for contest in contests if contest.failure is None]
         first = [_Evidence.of(contest) for contest in fought]
         again = [one for one, worth in zip(fought, looks.again(first), strict=True) if worth]
-        fresh = [Contest(contest.case, contest.implementations) for contest in again]
+        fresh = [Contest(contest.case, contest.implementations, again=True) for contest in again]
         if again:
             self._say(f"a second look at {len(again)} of {len(contests)} cases")
             self.rounds(fresh, lambda found, number: looks.second(first, found, number))
@@ -349,7 +351,7 @@ class _TurnPlan:
 
 @dataclass
 class _Evidence:
-    """What `results.duels.decide` may know of a contest."""
+    """What `results.duels.Looks` may know of a contest."""
 
     contest: Contest
     centres: list[Centre]

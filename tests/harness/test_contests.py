@@ -1,0 +1,25 @@
+"""What becomes of a case in a duel whose sides fail at it."""
+
+import pytest
+
+from harness.corner import Failed
+from harness.duel import Contest
+from workloads.case import Case
+
+CASE = Case.parse("router/olmoe-1b-7b/ep1/t4/fp32/uniform/latency")
+TOO_BIG = Failed("too big", {"A": "too-big", "B": "too-big"})
+
+
+@pytest.mark.parametrize(
+    ("again", "measured", "left_out"), [(False, False, True), (False, True, False), (True, False, False)]
+)
+def test_only_what_neither_side_ever_did_is_left_out(again: bool, measured: bool, left_out: bool) -> None:
+    contest = Contest(CASE, ("plain", "plain"), [[]] if measured else [], again=again)
+    contest.fails(TOO_BIG)
+    assert (contest.left_out, contest.failure, contest.broken) == (left_out, "too big", False)
+
+
+def test_a_b_that_is_broken_where_a_is_not_has_failed() -> None:
+    contest = Contest(CASE, ("plain", "plain"))
+    contest.fails(Failed("wrong", {"B": "wrong"}))
+    assert (contest.left_out, contest.broken) == (False, True)
