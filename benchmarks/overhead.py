@@ -60,8 +60,11 @@ def tell(call: Counted, measure: Callable[[], object]) -> None:
 
 
 def _moemark() -> Callable[[Counted], object]:
-    """Warm-up and sampling, with its looks at the interval and its warnings; what they load is start-up."""
-    from harness.sampling import Goal, Timer, sample, warm_up
+    """Warm-up and sampling, with its looks at the interval; what they load is start-up.
+
+    What becomes of the samples afterwards is left out, as it is of the other tools.
+    """
+    from harness.sampling import Goal, Sampler, Timer, form_of, no_collector, warm_up
     from results.statistics import estimate
 
     estimate(list(range(100, 132)), None, 1)
@@ -70,7 +73,9 @@ def _moemark() -> Callable[[Counted], object]:
     def measured(call: Counted) -> object:
         timer = Timer(SimpleNamespace(submit=call, synchronize=None), perf_counter_ns)
         goal = Goal("latency", 1e-9, round(SECONDS * 1e9))
-        return sample(timer, goal, warm_up(timer, goal))
+        warm = warm_up(timer, goal)
+        with no_collector():
+            return Sampler(timer, goal, form_of(timer, goal, warm)).go(goal.budget_ns)
 
     return measured
 

@@ -54,8 +54,9 @@ WARM_BLOCK_NS = 10_000_000
 WARM_SHARE = 0.2
 """Largest share of the budget that warm-up may take beyond its first revolution."""
 DRIFT = 0.02
-LOOK_GROWTH = 1.2
-"""The interval is looked at again when the samples have grown by this factor,"""
+LOOK_GROWTH, MOST_GROWTH = 1.2, 16.0
+"""The interval is looked at again when the samples have grown by the lesser of these factors, or by up to the greater until a
+quarter is there of what would narrow it to the goal,"""
 LOOK_SHARE = 0.0015
 """and not before a look (by the shortest for each sample) is so small a share of the time that has gone by since the last,"""
 MOST_BETWEEN = 0.5
@@ -361,11 +362,17 @@ class Sampler:
             looked = self._timer.now()
             now = estimate(self.ns, self.slots, self.form.calls)
             self._look_ns_each = min(self._look_ns_each, (self._timer.now() - looked) / count)
-            self._look_at = math.ceil(count * LOOK_GROWTH)
+            self._look_at = math.ceil(count * _growth(now.precision, self._goal.precision))
             due = elapsed + min(count * self._look_ns_each / LOOK_SHARE, MOST_BETWEEN * length_ns)
             progress(Progress(now, elapsed, length_ns))
             if not sustained and now.precision <= self._goal.precision:
                 return elapsed
+
+
+def _growth(precision: float, goal: float) -> float:
+    """How many times the samples there shall be at the next look: intervals narrow with the root of their number."""
+    wide = precision / goal if math.isfinite(precision) else math.inf
+    return max(LOOK_GROWTH, min(wide * wide / 4, MOST_GROWTH))
 
 
 def _warnings(taken: Sampler, goal: Goal) -> list[str]:
