@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -126,6 +127,18 @@ def test_the_hosts_canary_is_the_same_work_for_whoever_asks(kind: str, monkeypat
     assert (one.name, one._out.tolist()) == (other.name, other._out.tolist())
     assert one.name.startswith(f"{kind} fp32 ")
     assert "numpy" in one.name
+
+
+def test_every_call_of_cold_reads_a_block_that_no_call_has_read_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.canary.LEAST_RING_BYTES", 12 << 20)
+    monkeypatch.setattr("harness.canary.MOST_RING_BYTES", 12 << 20)
+    canary, read = HostCanary("cold"), []
+    canary._ring[:] = np.arange(len(canary._ring), dtype=np.float32)[:, None]
+    for _ in range(5):
+        canary.submit(0)
+        read.append(int(canary._largest))
+    assert read == [0, 1, 2, 0, 1]
+    assert " 4 of 12 MiB" in canary.name
 
 
 @pytest.mark.parametrize(

@@ -93,6 +93,17 @@ def test_the_response_is_learnt_from_processes_that_differ() -> None:
     assert found.response == pytest.approx(0.5, abs=0.1)
 
 
+def test_what_all_cases_answer_alike_is_learnt_from_all_of_them() -> None:
+    draw, alone, among = np.random.default_rng(8), [], []
+    for _ in range(20):
+        luck = [(0.02 * draw.standard_normal(PROCESSES), 0.02 * draw.standard_normal(PROCESSES)) for _ in range(12)]
+        several = [(_lucky(draw, base, 2.0), _lucky(draw, new, 2.0)) for base, new in luck]
+        alone += [differences([one])[0].response for one in several]
+        among += [one.response for one in differences(several)]
+    assert abs(np.mean(among) - 2) < abs(np.mean(alone) - 2) / 2
+    assert np.std(among) < np.std(alone)
+
+
 def test_the_mean_knows_that_cases_of_one_process_share_its_luck() -> None:
     draw, held, narrow = np.random.default_rng(6), [], []
     for _ in range(100):
@@ -107,9 +118,10 @@ def test_the_mean_knows_that_cases_of_one_process_share_its_luck() -> None:
     assert np.mean(narrow) >= 0.95
 
 
-def _lucky(draw: np.random.Generator, luck: np.ndarray) -> Side:
-    """A process's luck that its canary does not see."""
-    quiet = side(draw, np.zeros(PROCESSES))
+def _lucky(draw: np.random.Generator, luck: np.ndarray, response: float | None = None) -> Side:
+    """A process's luck that its canary does not see, on a machine that stands still or moves by 2 %."""
+    machine = 0.02 * draw.standard_normal(PROCESSES) if response else np.zeros(PROCESSES)
+    quiet = side(draw, machine, response=response or 1.0)
     return Side(tuple(case + one for case, one in zip(quiet.case, luck, strict=True)), quiet.canary)
 
 
