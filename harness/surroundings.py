@@ -58,8 +58,9 @@ BRIEF_SPINS = {"GOMP_SPINCOUNT": "30000"}
 slower), and much shorter than a turn of a duel, in which the other side's threads must not spin."""
 
 HUGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
-"""glibc asks for huge pages, as NumPy does: which small pages a process got, and how fast the machine looks them up just now, is
-one thing less that processes of equal code differ by, and one that a canary in huge pages cannot see. A user's own value stays."""
+"""glibc asks for huge pages, as NumPy does: which small pages a process got, and how fast the machine looks them up just now,
+is one thing less that processes of equal code differ by, and one that a canary in huge pages cannot see. A user's own value
+stays."""
 
 RECORDED = (
     *NUMERICS,

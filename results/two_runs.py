@@ -5,7 +5,7 @@ Each process took short shares of a case and of a canary by turns. All on the lo
 1. *Share*: the case's level is the median of its samples over the slots' profile, the canary's the median of its samples.
 2. *Response*: how much of what moves the canary moves the case, b, from the processes of both runs, each around the mean of its
    run. Ridge regression twice: one b for all cases together towards 1, the plain ratio, since 1 +- 0.5 is what is known of a
-   canary of the same kind; then each case's own towards that, since cases differ from each other by 0.25.
+   canary of the same kind; then each case's own towards that, since cases differ by as much (0.5 to 1.6 in one comparison).
 3. *Process*: the centre of its shares' case - b * canary, with its error (`results.pairs.centres_of`).
 4. *Run*: the centres of its processes joined; the spread between processes is pooled over all cases of the comparison where
    there are enough of them (`results.pairs.joined`).
@@ -33,7 +33,7 @@ __all__ = ["Difference", "Side", "differences", "mean_difference", "run_spread",
 
 PRIOR_RESPONSE, PRIOR_SPREAD = 1.0, 0.5
 """What is known beforehand of the b that cases have in common, as mean and standard deviation."""
-CASES_SPREAD = 0.25
+CASES_SPREAD = 0.5
 """What b of one case differs by from that, as standard deviation."""
 ROUND_MEMORY = 2.0
 """What the memory of one round for the last adds to the variance of a run's mean, as factor."""

@@ -111,13 +111,19 @@ def test_a_call_that_ends_by_stop_iteration_makes_no_shorter_window(struck: int)
 
 
 @pytest.mark.parametrize(
-    ("costs", "fewest", "most"),
-    [((0.0,), 25, 40), ((5.0,), 2, 4), ((900.0, 0.0), 3, 8), ((0.001, 900.0, 0.001), 15, 40)],
+    ("costs", "precision", "fewest", "most"),
+    [
+        ((0.0,), 0.02, 7, 12),
+        ((5.0,), 0.02, 2, 4),
+        ((900.0, 0.0), 0.02, 3, 8),
+        ((0.001, 900.0, 0.001), 0.02, 7, 12),
+        ((0.0,), 1e-6, 2, 3),
+    ],
 )
-def test_looks_at_the_interval_take_little_of_the_time(
-    monkeypatch: pytest.MonkeyPatch, costs: tuple[float, ...], fewest: int, most: int
+def test_looks_at_the_interval_take_little_of_the_time_and_wait_for_what_could_narrow_it(
+    monkeypatch: pytest.MonkeyPatch, costs: tuple[float, ...], precision: float, fewest: int, most: int
 ) -> None:
-    """`costs` of looks in ms, the last one of all further ones; 10 s of sampling."""
+    """`costs` of looks in ms, the last one of all further ones; 10 s of sampling, after 4 s of which it is within 2 %."""
     planted, looks = Planted(noisy), list[float]()
 
     def looked(*series: Any) -> Estimate:
@@ -125,11 +131,22 @@ def test_looks_at_the_interval_take_little_of_the_time(
         planted.wait_ns(looks[-1] * MS)
         return estimate(*series)
 
-    timer, goal = Timer(planted, planted.now), Goal("latency", 1e-6, 10_000 * MS)
+    timer, goal = Timer(planted, planted.now), Goal("latency", precision, 10_000 * MS)
     sampler = Sampler(timer, goal, form_of(timer, goal, warm_up(timer, goal)))
     monkeypatch.setattr(sampling, "estimate", looked)
     sampler.go(goal.budget_ns)
     assert fewest <= len(looks) <= most
+
+
+@pytest.mark.parametrize("precision", [0.02, 0.05, 0.1])
+def test_sampling_ends_soon_after_the_interval_is_narrow_enough(precision: float) -> None:
+    taken_ns = taken(Planted(noisy), Goal("latency", precision, 10_000 * MS))[1].ns
+    enough = next(n for n in range(FLOOR, len(taken_ns) + 1, SLOTS) if _precision(taken_ns[:n]) <= precision)
+    assert len(taken_ns) <= 2 * enough
+
+
+def _precision(ns: list[int]) -> float:
+    return estimate(ns, list(range(SLOTS)) * (len(ns) // SLOTS), 1).precision
 
 
 def test_sustained_goes_on_for_its_whole_length_however_sure_it_is() -> None:

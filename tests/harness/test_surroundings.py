@@ -1,15 +1,16 @@
-"""What both sides of a duel are given, as a real torch takes it."""
+"""What workers are given, and both sides of a duel on top, as a real process takes it."""
 
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from harness.surroundings import side_by_side
+from harness.surroundings import HUGE_PAGES, side_by_side, worker_environment
 from harness.targets import TargetName
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system binds no threads")
@@ -37,3 +38,24 @@ def test_a_side_on_the_host_has_a_thread_for_every_cpu_each_at_its_own_place() -
 
 def test_a_side_on_an_accelerator_keeps_the_hosts_threads_free() -> None:
     assert not {"OMP_PROC_BIND", "OMP_PLACES"} & set(side_by_side(TargetName.parse("torch:cuda")))
+
+
+ADVISED = "x = bytearray(64 << 20); print(any(' hg' in line for line in open('/proc/self/smaps') if 'VmFlags' in line))"
+
+
+@pytest.mark.skipif(
+    not Path("/sys/kernel/mm/transparent_hugepage").exists()
+    or platform.libc_ver()[0] != "glibc"
+    or tuple(map(int, platform.libc_ver()[1].split("."))) < (2, 35),
+    reason="needs a kernel with transparent huge pages and glibc 2.35",
+)
+@pytest.mark.parametrize("own", [None, "glibc.malloc.hugetlb=0"])
+def test_a_workers_memory_asks_for_huge_pages_unless_the_user_says_otherwise(
+    own: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
+    if own:
+        monkeypatch.setenv("GLIBC_TUNABLES", own)
+    environment = worker_environment(ROOT, shared_host=False)
+    done = subprocess.run([sys.executable, "-c", ADVISED], env=environment, capture_output=True, text=True)
+    assert (environment["GLIBC_TUNABLES"], done.stdout.strip()) == (own or HUGE_PAGES["GLIBC_TUNABLES"], str(not own))
