@@ -54,7 +54,7 @@ WARM_BLOCK_NS = 10_000_000
 WARM_SHARE = 0.2
 """Largest share of the budget that warm-up may take beyond its first revolution."""
 DRIFT = 0.02
-LOOK_GROWTH, MOST_GROWTH = 1.2, 16.0
+LOOK_GROWTH, MOST_GROWTH = 1.2, 4.0
 """The interval is looked at again when the samples have grown by the lesser of these factors, or by up to the greater until a
 quarter is there of what would narrow it to the goal,"""
 LOOK_SHARE = 0.0015
@@ -303,7 +303,6 @@ class Sampler:
         self.canary_ns: list[int] = []
         self._timer = timer
         self._goal = goal
-        self._look_at = 0
         self._look_ns_each = math.inf
 
     @property
@@ -344,7 +343,7 @@ class Sampler:
         `look` is called between samples. Returns the time that it took, in ns.
         """
         sustained, begin, before, worked = self._goal.scenario == "sustained", self._timer.now(), len(self.ns), 0
-        least, due = before + self.floor, 0.0
+        least, look_at, due = before + self.floor, 0.0, 0.0
         while True:
             known = len(self.ns)
             self.take()
@@ -357,22 +356,24 @@ class Sampler:
                 continue
             if elapsed >= length_ns:
                 return elapsed
-            if count < self._look_at or elapsed < due:
+            if count < look_at or elapsed < due:
                 continue
             looked = self._timer.now()
             now = estimate(self.ns, self.slots, self.form.calls)
             self._look_ns_each = min(self._look_ns_each, (self._timer.now() - looked) / count)
-            self._look_at = math.ceil(count * _growth(now.precision, self._goal.precision))
+            look_at = count * (LOOK_GROWTH if sustained else _growth(now.precision / self._goal.precision))
             due = elapsed + min(count * self._look_ns_each / LOOK_SHARE, MOST_BETWEEN * length_ns)
             progress(Progress(now, elapsed, length_ns))
             if not sustained and now.precision <= self._goal.precision:
                 return elapsed
 
 
-def _growth(precision: float, goal: float) -> float:
-    """How many times the samples there shall be at the next look: intervals narrow with the root of their number."""
-    wide = precision / goal if math.isfinite(precision) else math.inf
-    return max(LOOK_GROWTH, min(wide * wide / 4, MOST_GROWTH))
+def _growth(wide: float) -> float:
+    """How many times the samples there shall be at the next look, where the interval is so many times as wide as its goal.
+
+    Intervals narrow with the root of the number of samples. One without bounds says nothing of how many that takes.
+    """
+    return max(LOOK_GROWTH, min(wide * wide / 4, MOST_GROWTH)) if math.isfinite(wide) else LOOK_GROWTH
 
 
 def _warnings(taken: Sampler, goal: Goal) -> list[str]:

@@ -59,6 +59,12 @@ def beside(
     return stage, sampler
 
 
+def test_a_long_case_that_never_varies_ends_once_two_revolutions_say_so() -> None:
+    """After one its interval has no bounds, which says nothing of how many are wanted."""
+    _, sampler = beside(5 * MS, canary_ns=5 * MS)
+    assert len(sampler.ns) == 2 * SLOTS
+
+
 @given(st.sampled_from([1000, 90_000, MS // 3, MS, 3 * MS, 11 * MS, 50 * MS]), st.integers(2, 7))
 @settings(max_examples=25)
 def test_whole_revolutions_in_equal_shares_each_behind_as_many_samples_of_the_canary(
@@ -124,7 +130,8 @@ def test_the_hosts_canary_is_the_same_work_for_whoever_asks(kind: str, monkeypat
     one, other = HostCanary(kind), HostCanary(kind)  # type: ignore[arg-type]
     one.submit(0)
     other.submit(7)
-    assert (one.name, one._out.tolist()) == (other.name, other._out.tolist())
+    assert (one.name, one._out.tolist(), one._largest) == (other.name, other._out.tolist(), other._largest)
+    assert bool(one._largest) is (kind == "cold")
     assert one.name.startswith(f"{kind} fp32 ")
     assert "numpy" in one.name
 

@@ -117,7 +117,7 @@ def test_a_call_that_ends_by_stop_iteration_makes_no_shorter_window(struck: int)
         ((5.0,), 0.02, 2, 4),
         ((900.0, 0.0), 0.02, 3, 8),
         ((0.001, 900.0, 0.001), 0.02, 7, 12),
-        ((0.0,), 1e-6, 2, 3),
+        ((0.0,), 1e-6, 3, 5),
     ],
 )
 def test_looks_at_the_interval_take_little_of_the_time_and_wait_for_what_could_narrow_it(
@@ -138,7 +138,7 @@ def test_looks_at_the_interval_take_little_of_the_time_and_wait_for_what_could_n
     assert fewest <= len(looks) <= most
 
 
-@pytest.mark.parametrize("precision", [0.02, 0.05, 0.1])
+@pytest.mark.parametrize("precision", [0.02, 0.05, 0.07, 0.1])
 def test_sampling_ends_soon_after_the_interval_is_narrow_enough(precision: float) -> None:
     taken_ns = taken(Planted(noisy), Goal("latency", precision, 10_000 * MS))[1].ns
     enough = next(n for n in range(FLOOR, len(taken_ns) + 1, SLOTS) if _precision(taken_ns[:n]) <= precision)
