@@ -57,16 +57,16 @@ BRIEF_SPINS = {"GOMP_SPINCOUNT": "30000"}
 """Threads that wait spin for some 0.1 ms: longer than the gaps within a call (where sleeping made a 0.13 ms router 6 times
 slower), and much shorter than a turn of a duel, in which the other side's threads must not spin."""
 
-HUGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
-"""glibc asks for huge pages, as NumPy does: which small pages a process got, and how fast the machine looks them up just now,
-is one thing less that processes of equal code differ by, and one that a canary in huge pages cannot see. A user's own value
-stays."""
+TUNABLES, HUGE_PAGES = "GLIBC_TUNABLES", "glibc.malloc.hugetlb"
+"""glibc asks for huge pages, as NumPy does, where the system leaves that to programs: which small pages a process got, and how
+fast the machine looks them up just now, is one thing less that processes of equal code differ by, and one that a canary in huge
+pages cannot see."""
 
 RECORDED = (
     *NUMERICS,
     *ALLOCATOR,
     *SHARED_HOST,
-    *HUGE_PAGES,
+    TUNABLES,
     "OMP_NUM_THREADS",
     "OMP_PROC_BIND",
     "OMP_PLACES",
@@ -97,7 +97,10 @@ def refuse_disturbers(environment: Mapping[str, str]) -> None:
 
 
 def worker_environment(code: Path, shared_host: bool) -> dict[str, str]:
-    """Our environment with the worker's code first on its path, numerics pinned and the allocator told to keep memory."""
+    """Our environment with the worker's code first on its path, numerics pinned and the allocator told to keep memory.
+
+    What the user says of the allocator and of huge pages stays.
+    """
     environment = dict(os.environ)
     others = environment.get("PYTHONPATH")
     environment["PYTHONPATH"] = f"{code}{os.pathsep}{others}" if others else str(code)
@@ -105,13 +108,16 @@ def worker_environment(code: Path, shared_host: bool) -> dict[str, str]:
     environment |= NUMERICS
     if shared_host:
         environment |= SHARED_HOST
-    return ALLOCATOR | HUGE_PAGES | environment
+    own = environment.get(TUNABLES, "")
+    if HUGE_PAGES not in own:
+        environment[TUNABLES] = f"{own}:{HUGE_PAGES}=1".lstrip(":")
+    return ALLOCATOR | environment
 
 
 def side_by_side(target: TargetName) -> dict[str, str]:
     """Variables for both sides of a duel: on the host's CPU their threads have the same places.
 
-    With them and `HUGE_PAGES`, pairs of processes of equal code differed by 1.6 % where they had differed by 2.5 % (a virtual
+    With them and huge pages, pairs of processes of equal code differed by 1.6 % where they had differed by 2.5 % (a virtual
     machine, 2 CPUs).
     """
     if target.device != "cpu" or not hasattr(os, "sched_getaffinity"):

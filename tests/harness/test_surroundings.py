@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.surroundings import HUGE_PAGES, side_by_side, worker_environment
+from harness.surroundings import TUNABLES, side_by_side, worker_environment
 from harness.targets import TargetName
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system binds no threads")
@@ -41,21 +41,30 @@ def test_a_side_on_an_accelerator_keeps_the_hosts_threads_free() -> None:
 
 
 ADVISED = "x = bytearray(64 << 20); print(any(' hg' in line for line in open('/proc/self/smaps') if 'VmFlags' in line))"
+THP = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
 
 @pytest.mark.skipif(
-    not Path("/sys/kernel/mm/transparent_hugepage").exists()
+    not THP.exists()
+    or "[madvise]" not in THP.read_text()
     or platform.libc_ver()[0] != "glibc"
     or tuple(map(int, platform.libc_ver()[1].split("."))) < (2, 35),
-    reason="needs a kernel with transparent huge pages and glibc 2.35",
+    reason="needs glibc 2.35 and a kernel that leaves huge pages to programs",
 )
-@pytest.mark.parametrize("own", [None, "glibc.malloc.hugetlb=0"])
+@pytest.mark.parametrize(
+    ("own", "told", "asks"),
+    [
+        (None, "glibc.malloc.hugetlb=1", "True"),
+        ("glibc.malloc.tcache_count=7", "glibc.malloc.tcache_count=7:glibc.malloc.hugetlb=1", "True"),
+        ("glibc.malloc.hugetlb=0", "glibc.malloc.hugetlb=0", "False"),
+    ],
+)
 def test_a_workers_memory_asks_for_huge_pages_unless_the_user_says_otherwise(
-    own: str | None, monkeypatch: pytest.MonkeyPatch
+    own: str | None, told: str, asks: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
+    monkeypatch.delenv(TUNABLES, raising=False)
     if own:
-        monkeypatch.setenv("GLIBC_TUNABLES", own)
+        monkeypatch.setenv(TUNABLES, own)
     environment = worker_environment(ROOT, shared_host=False)
     done = subprocess.run([sys.executable, "-c", ADVISED], env=environment, capture_output=True, text=True)
-    assert (environment["GLIBC_TUNABLES"], done.stdout.strip()) == (own or HUGE_PAGES["GLIBC_TUNABLES"], str(not own))
+    assert (environment[TUNABLES], done.stdout.strip()) == (told, asks)
