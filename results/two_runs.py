@@ -34,7 +34,7 @@ __all__ = ["Difference", "Side", "differences", "mean_difference", "run_spread",
 PRIOR_RESPONSE, PRIOR_SPREAD = 1.0, 0.5
 """What is known beforehand of the b that cases have in common, as mean and standard deviation."""
 CASES_SPREAD = 0.5
-"""What b of one case differs by from that, as standard deviation."""
+"""What b of one case differs by from that, as standard deviation: in 11 runs of seven layers it was 0.5 to 1.6."""
 ROUND_MEMORY = 2.0
 """What the memory of one round for the last adds to the variance of a run's mean, as factor."""
 RUN_SPREAD = {"cold": 0.025, "hot": 0.005}
@@ -215,34 +215,48 @@ def _responses(levels: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[_Respons
     """Step 2 for every case, from the levels of its sides; what varies around the lines is pooled over all of them."""
     import numpy as np
 
-    squares, across, along = np.array([_moments(pair) for pair in levels]).T
+    case, canary = _around_means(levels)
+    across, along = (np.sum(one * canary, axis=(1, 2)) for one in (case, canary))
     degrees = sum(side.shape[1] - 1 for pair in levels for side in pair)
-    slopes = np.full(len(levels), PRIOR_RESPONSE)
-    errors = np.zeros(len(levels))
+    common, slopes, errors = PRIOR_RESPONSE, np.full(len(levels), PRIOR_RESPONSE), np.zeros(len(levels))
     for _ in range(3):
-        noise = float(np.sum(np.maximum(squares - 2 * slopes * across + slopes**2 * along, 0.0))) / degrees
-        common, known = _ridge(across.sum(), along.sum(), PRIOR_RESPONSE, noise, PRIOR_SPREAD)
-        slopes, own = _ridge(across, along, common, noise, CASES_SPREAD)
-        errors = np.hypot(own, known * own**2 / CASES_SPREAD**2)
+        noise = float(np.sum((case - slopes[:, None, None] * canary) ** 2)) / degrees
+        common, known = _common_response(case, canary, common, noise)
+        ridge = noise / CASES_SPREAD**2
+        told = along + ridge > 0
+        weights = np.where(told, along + ridge, 1.0)
+        slopes = np.where(told, (across + common * ridge) / weights, common)
+        errors = np.sqrt(noise / weights + (known * ridge / weights) ** 2)
     return list(map(_Response, slopes.tolist(), errors.tolist()))
 
 
-def _ridge(
-    across: np.ndarray, along: np.ndarray, prior: float, noise: float, spread: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Slopes of regressions towards `prior` +- `spread`, with their errors, from the sums of x * y and of x^2."""
+def _around_means(levels: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    """Levels of case and canary around the means of their runs, [2, cases, 2 runs, processes]; 0 where a run has fewer."""
     import numpy as np
 
-    ridge = noise / spread**2
-    told = along + ridge > 0
-    weights = np.where(told, along + ridge, 1.0)
-    return np.where(told, (across + prior * ridge) / weights, prior), np.where(told, np.sqrt(noise / weights), 0.0)
+    found = np.zeros((2, len(levels), 2, max(side.shape[1] for pair in levels for side in pair)))
+    for number, pair in enumerate(levels):
+        for run, side in enumerate(pair):
+            found[:, number, run, : side.shape[1]] = side - side.mean(axis=1, keepdims=True)
+    return found
 
 
-def _moments(pair: tuple[np.ndarray, np.ndarray]) -> tuple[float, float, float]:
-    """Sums of case^2, case * canary and canary^2 over processes, each around the mean of its run."""
+def _common_response(case: np.ndarray, canary: np.ndarray, before: float, noise: float) -> tuple[float, float]:
+    """The response that cases have in common, with its error.
+
+    A case whose canary moved a lot tells its own response best, of the common one no more than cases differ by. And cases of
+    one process share its luck: as much as sums over a process vary more than independent cases would make them (around the
+    line `before`), all of them count for less.
+    """
     import numpy as np
 
-    free = [side - side.mean(axis=1, keepdims=True) for side in pair]
-    case, canary = (np.concatenate([one[row] for one in free]) for row in (0, 1))
-    return float(case @ case), float(case @ canary), float(canary @ canary)
+    along = np.sum(canary**2, axis=(1, 2))
+    whole = noise + CASES_SPREAD**2 * along
+    weights = np.divide(1.0, whole, out=np.zeros_like(whole), where=whole > 0)
+    counted = float(weights @ along)
+    sums = np.sum(weights[:, None, None] * canary * (case - before * canary), axis=0)
+    spread = float(np.sum(sums**2)) * sums.size / max(sums.size - 3, 1)  # two means and a slope were taken out
+    alike = max(1.0, spread / counted) if counted else 1.0
+    told = counted / alike + PRIOR_SPREAD**-2
+    towards = float(weights @ np.sum(case * canary, axis=(1, 2))) / alike + PRIOR_RESPONSE * PRIOR_SPREAD**-2
+    return towards / told, told**-0.5

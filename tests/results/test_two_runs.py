@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from results import two_runs
 from results.parts import joined
 from results.statistics import Ratio
-from results.two_runs import Side, mean_difference, run_spread, sides_from
+from results.two_runs import CASES_SPREAD, Side, mean_difference, run_spread, sides_from
 from tests.results.conftest import several
 from tests.results.test_parts import part
 
@@ -93,6 +93,27 @@ def test_the_response_is_learnt_from_processes_that_differ() -> None:
     assert found.response == pytest.approx(0.5, abs=0.1)
 
 
+@pytest.mark.parametrize("shared", [False, True])
+def test_the_error_of_a_response_is_what_it_is_off_by(shared: bool) -> None:
+    """Responses of 0.7 to 1.7 over cases whose canaries moved by 0.5 to 4 %, with luck of their own or of the process."""
+    draw, off = np.random.default_rng(9), []
+    for _ in range(60):
+        machines = [0.02 * draw.standard_normal(PROCESSES) for _ in range(2)]
+        lucks = [0.02 * draw.standard_normal(PROCESSES) for _ in range(2)]
+        cases, truths = [], 1.2 + CASES_SPREAD * np.clip(draw.standard_normal(8), -1, 1)
+        for truth, size in zip(truths, np.geomspace(0.25, 2, 8), strict=True):
+            sides = []
+            for machine, luck in zip(machines, lucks, strict=True):
+                moved = size * (machine if shared else 0.02 * draw.standard_normal(PROCESSES))
+                quiet = side(draw, moved, response=truth)
+                own_luck = luck if shared else 0.02 * draw.standard_normal(PROCESSES)
+                sides.append(Side([case + one for case, one in zip(quiet.case, own_luck, strict=True)], quiet.canary))
+            cases.append((sides[0], sides[1]))
+        found = two_runs._responses(two_runs._levels(cases))
+        off += [(one.slope - truth) / one.error for one, truth in zip(found, truths, strict=True)]
+    assert 0.7 < np.std(off) < (1.25 if shared else 1.1)
+
+
 def test_what_all_cases_answer_alike_is_learnt_from_all_of_them() -> None:
     draw, alone, among = np.random.default_rng(8), [], []
     for _ in range(20):
@@ -170,7 +191,7 @@ def test_a_turn_without_samples_is_no_side() -> None:
 
 def test_runs_beside_the_cold_canary_are_known_to_differ_by_more() -> None:
     still = Side((np.zeros(SHARES),) * PROCESSES, (np.zeros(SHARES),) * PROCESSES)
-    names = ("hot fp32 64x64x64, numpy 2", "cold fp32 16x64x256, numpy 2", "a stranger's")
+    names = ("hot fp32 64x64x64, numpy 2", "cold fp32 64x64x64 and 4 of 256 MiB, numpy 2", "a stranger's")
     errors = [two_runs.differences([(still, still)], run_spread(name))[0].joined.error for name in names]
     assert errors == pytest.approx([0.005, 0.025, 0.025])
 
