@@ -1,6 +1,7 @@
 """`python -m benchmarks.campaign [-o FOLDER] [--only NAME...] [--minutes M]`: runs what is missing, then prints the table.
 
-Trials are files in FOLDER; one that stands there is not run again. With --minutes it stops starting trials in time.
+Trials are files in FOLDER; one that stands there is not run again, unless it was of other cases or another way of asking. With
+--minutes it stops starting trials in time.
 """
 
 from __future__ import annotations
@@ -36,14 +37,16 @@ def main(words: list[str]) -> int:
     for number, trial in enumerate(wanted, 1):
         if time.monotonic() < end:
             _once(trial, asked.output, f"[{number}/{len(wanted)}]")
-    stored = {path.stem: json.loads(path.read_text()) for path in asked.output.glob("*.json")}
+    known = {trial.name: _about(trial) for trial in trials()}
+    found = {path.stem: json.loads(path.read_text()) for path in sorted(asked.output.glob("*.json"))}
+    stored = {name: one for name, one in found.items() if one["trial"] == known.get(name)}
     print(summary.table(stored))
     return 0 if all(trial.name in stored for trial in wanted) else 1
 
 
 def _once(trial: Trial, folder: Path, where: str) -> None:
     path = folder / f"{trial.name}.json"
-    if path.exists():
+    if path.exists() and json.loads(path.read_text())["trial"] == _about(trial):
         return
     print(f"{where} {trial.name}", file=sys.stderr, flush=True)
     with tempfile.TemporaryDirectory(prefix="moemark-campaign-") as scratch:
@@ -57,7 +60,8 @@ def _about(trial: Trial) -> dict[str, Any]:
         "tool": trial.tool,
         "effects": trial.effects,
         "noisy": trial.noisy,
-        "cases": trial.cases,
+        "cases": list(trial.cases),
+        "asked": peers.ASKED.get(trial.tool),
     }
 
 

@@ -28,7 +28,8 @@ CASES: tuple[Case, ...] = tuple(case for pattern in PATTERNS for case in expand(
 HALVES = (CASES[::2], CASES[1::2])
 """A duel is over one of them: its processes, whose start it shares, visit 10 cases."""
 THIRDS = (CASES[::3], CASES[1::3], CASES[2::3])
-"""One of equal code on a quiet machine is over one of these: that many process pairs of all cases take the most time."""
+"""A duel of equal code on a quiet machine is over one of these: so 60 process pairs take less time, and replays draw from 20 of
+each third, which stand beside each other."""
 ROUNDS = 5
 QUIET_DUELS, CHANGED_DUELS, NOISY_DUELS, NOISY_CHANGED_DUELS = 12, 3, 3, 2
 PEERS = ("pytest-benchmark", "pyperf", "hyperfine")

@@ -23,13 +23,19 @@ from typing import Any
 
 from benchmarks.campaign.matrix import Trial
 
-__all__ = ["missing", "run"]
+__all__ = ["ASKED", "missing", "run"]
 
 ROOT = Path(__file__).resolve().parents[2]
 SECONDS_A_SIDE = "3"
 THRESHOLD = "3%"
-PYPERF = ("--processes", "2", "--values", "5", "--warmups", "1", "--min-time", "0.2")
+PYPERF = ("--processes", "2", "--values", "7", "--warmups", "1", "--min-time", "0.2")
 HYPERFINE_RUNS, HYPERFINE_CALLS_S = "5", 0.6
+ASKED = {
+    "pytest-benchmark": [SECONDS_A_SIDE, THRESHOLD],
+    "pyperf": list(PYPERF),
+    "hyperfine": [HYPERFINE_RUNS, HYPERFINE_CALLS_S],
+}
+"""How each tool is asked: trials of another way are no trials of this one."""
 PASSED_ON = "PYTHONPATH,MOEMARK_CASE,MOEMARK_EFFECT,MOEMARK_KEPT"
 
 
@@ -112,8 +118,9 @@ def _call_s(case: str) -> float:
     """About how long a call takes: hyperfine is told how many to make."""
     lines = (
         "import time; from benchmarks.campaign.peer_case import prepared_call",
-        "call = prepared_call(); [call() for _ in range(16)]; begin = time.perf_counter(); [call() for _ in range(64)]",
-        "print((time.perf_counter() - begin) / 64)",
+        "call, times = prepared_call(), []",
+        "for _ in range(80): begin = time.perf_counter(); call(); times.append(time.perf_counter() - begin)",
+        "print(sorted(times[16:])[32])",
     )
     with tempfile.TemporaryDirectory() as kept:
         said = _done([sys.executable, "-c", "\n".join(lines)], _environment(case, 1.0, Path(kept)), ROOT)

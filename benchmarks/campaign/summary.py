@@ -10,6 +10,7 @@ from functools import partial
 from itertools import product
 from typing import Any
 
+from benchmarks.campaign.matrix import ROUNDS
 from benchmarks.campaign.replay import CHANGED, How, Outcome, Recorded, centres_of, replayed
 from results.compare import Margins
 
@@ -78,8 +79,8 @@ def table(stored: Mapping[str, Mapping[str, Any]]) -> str:
     duels = [one for one in stored.values() if one["trial"]["tool"] == "duel"]
     lines = ["| what | count | share | 95 % interval | goal | |", "|---|---|---|---|---|---|"]
     lines += [share.line() for share in [*_live(duels), *_peers(stored.values())]]
-    recorded = [one for one in duels if one["trial"]["name"].startswith("quiet-")]
-    if recorded:
+    recorded = centres_of([one["pairs"] for one in duels if one["trial"]["name"].startswith("quiet-")])
+    if len(recorded) >= 2 * ROUNDS:
         lines += [share.line() for share in _replays(recorded)]
     shared = (
         "Decisions of one duel share processes, and replays share pairs: intervals are somewhat too narrow for that."
@@ -140,9 +141,8 @@ Question = tuple[float, How, Margins]
 """A change, of which cases, and when it is one."""
 
 
-def _replays(duels: list[Mapping[str, Any]]) -> list[Share]:
+def _replays(recorded: Recorded) -> list[Share]:
     """Every question asked of many drawn duels. Decisions share pairs, so that intervals are narrower than the truth."""
-    recorded = centres_of([one["pairs"] for one in duels])
     hows: tuple[How, ...] = ("together", "one of them", "alone")
     asked = [
         (effect, how, margins)
