@@ -57,7 +57,7 @@ def test_a_worker_settles_once_and_no_measurement_undoes_it() -> None:
 @pytest.mark.parametrize("kind", ["cold", "hot"])
 def test_the_canary(kind: str) -> None:
     canary = HostCanary(kind)  # type: ignore[arg-type]
-    arrays = canary._weights, canary._rows, canary._out
+    arrays = canary._weights, canary._rows, canary._out, *([canary._ring] if kind == "cold" else [])
     assert {place(one.ctypes.data) for one in arrays} == {host.PLACE}
     assert "aligned" in canary.name
 
