@@ -37,10 +37,10 @@ CASES_SPREAD = 0.5
 """What b of one case differs by from that, as standard deviation: in 11 runs of seven layers it was 0.5 to 1.6."""
 ROUND_MEMORY = 2.0
 """What the memory of one round for the last adds to the variance of a run's mean, as factor."""
-RUN_SPREAD = {"cold": 0.025, "hot": 0.005}
+RUN_SPREAD = {"cold": 0.012, "hot": 0.005}
 """What two runs of equal code differ by, canary and processes apart, as standard deviation of the log ratio, by the first word
-of the canary's name. From 12 runs within an hour on two cores of a machine shared with strangers, whose memory NumPy's canary
-meets in another way than a layer does. A machine of one's own is calmer, and its runs say so (`results.history`)."""
+of the canary's name. `cold`: over 20 runs of ten processes within two hours, calm ones and noisy ones, on two cores of a machine
+shared with strangers, it was 0.6 and 1.3 %. A machine of one's own is calmer, and its runs say so (`results.history`)."""
 
 
 SEVERAL_THREADS = ", several threads"
