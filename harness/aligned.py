@@ -1,6 +1,6 @@
 """Timing across ranks: all line up before each sample, outside the clock; a sample is the slowest rank's duration.
 
-Each rank reads its own clock from its own start to its own completion. After a revolution (or a window) the ranks tell each
+Each rank reads its own clock from its own start to its own completion. After some revolutions (or a window) the ranks tell each
 other their durations, so that all of them see the same samples and decide alike when to stop; time spent is rank 0's.
 """
 
@@ -35,9 +35,6 @@ class AlignedTimer(Timer):
     def _spent(self) -> int:
         """Rank 0's clock when the ranks last spoke."""
         return self._agreed_ns
-
-    def revolution(self) -> list[int]:
-        return self._slowest([self._call(slot)[1] for slot in range(SLOTS)])
 
     def calls(self, slots: list[int]) -> list[int]:
         return self._slowest([self._call(slot)[1] for slot in slots])

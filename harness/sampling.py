@@ -10,7 +10,6 @@ from __future__ import annotations
 import gc
 import math
 import statistics
-from array import array
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -54,6 +53,8 @@ WARM_BLOCK_NS = 10_000_000
 WARM_SHARE = 0.2
 """Largest share of the budget that warm-up may take beyond its first revolution."""
 DRIFT = 0.02
+TAKE_NS, MOST_TOGETHER = 8_000_000, 64
+"""Revolutions of short calls go together until they take so long: what happens between them costs a cold cache each time."""
 LOOK_GROWTH, MOST_GROWTH = 1.2, 4.0
 """The interval is looked at again when the samples have grown by the lesser of these factors, or by up to the greater until a
 quarter is there of what would narrow it to the goal,"""
@@ -137,42 +138,30 @@ class Timer:
         self.now = now
         self._submit = prepared.submit
         self._wait = prepared.synchronize
-        self._ring = array("q", bytes(8 * SLOTS))
 
-    def revolution(self) -> list[int]:
-        """Durations in ns of one call of every slot, each from submit to completion."""
-        if self._wait is None:
-            self._calls_synchronous()
-        else:
-            self._calls_waiting(self._wait)
-        return self._ring.tolist()
-
-    def _calls_synchronous(self) -> None:
-        ring, submit, now = self._ring, self._submit, self.now
-        for slot in range(SLOTS):
-            begin = now()
-            handle = submit(slot)
-            ring[slot] = now() - begin
-            del handle  # freed here, outside the timed region
-
-    def _calls_waiting(self, wait: Callable[[], None]) -> None:
-        ring, submit, now = self._ring, self._submit, self.now
-        for slot in range(SLOTS):
-            begin = now()
-            handle = submit(slot)
-            wait()
-            ring[slot] = now() - begin
-            del handle
+    def revolution(self, count: int = 1) -> list[int]:
+        """Durations in ns of one call of every slot, each from submit to completion, so many times over."""
+        return self.calls(list(range(SLOTS)) * count)
 
     def calls(self, slots: list[int]) -> list[int]:
         """Durations in ns of one call of each of these slots, each from submit to completion."""
-        submit, now, wait = self._submit, self.now, self._wait
-        durations = [0] * len(slots)
+        return self._synchronous(slots) if self._wait is None else self._waiting(slots, self._wait)
+
+    def _synchronous(self, slots: list[int]) -> list[int]:
+        durations, submit, now = [0] * len(slots), self._submit, self.now
         for number, slot in enumerate(slots):
             begin = now()
             handle = submit(slot)
-            if wait is not None:
-                wait()
+            durations[number] = now() - begin
+            del handle  # freed here, outside the timed region
+        return durations
+
+    def _waiting(self, slots: list[int], wait: Callable[[], None]) -> list[int]:
+        durations, submit, now = [0] * len(slots), self._submit, self.now
+        for number, slot in enumerate(slots):
+            begin = now()
+            handle = submit(slot)
+            wait()
             durations[number] = now() - begin
             del handle
         return durations
@@ -249,7 +238,7 @@ def warm_up(
     while timer.now() + call * SLOTS < limit or blocks < least_blocks:
         revolutions = max(1, math.ceil(WARM_BLOCK_NS / max(call * SLOTS, 1)))
         revolutions = min(revolutions, 1000)
-        block = [ns for _ in range(revolutions) for ns in timer.revolution()]
+        block = timer.revolution(revolutions)
         calls, blocks = calls + len(block), blocks + 1
         before, call = call, statistics.median(block)
         if call > before * (1 - TREND):
@@ -304,6 +293,7 @@ class Sampler:
         self._timer = timer
         self._goal = goal
         self._look_ns_each = math.inf
+        self._together = 1
 
     @property
     def floor(self) -> int:
@@ -326,11 +316,14 @@ class Sampler:
         return Samples(self.ns, self.slots, self.form.calls, _warnings(self, self._goal))
 
     def take(self) -> None:
-        """The least that can be taken: whole revolutions."""
+        """Whole revolutions: one, or as many short ones as go together."""
         if self.form.revolutions:
             self.ns.append(self._timer.window(self.form.revolutions, self.form.queued))
         else:
-            self.ns += self._timer.revolution()
+            begin = self._timer.now()
+            self.ns += self._timer.revolution(self._together)
+            took = self._timer.now() - begin
+            self._together = max(1, min(self._together * TAKE_NS // max(took, 1), MOST_TOGETHER))
 
     def go(
         self,
