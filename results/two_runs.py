@@ -37,11 +37,12 @@ CASES_SPREAD = 0.5
 """What b of one case differs by from that, as standard deviation: in 11 runs of seven layers it was 0.5 to 1.6."""
 ROUND_MEMORY = 2.0
 """What the memory of one round for the last adds to the variance of a run's mean, as factor."""
-RUN_SPREAD = {"cold": 0.012, "hot": 0.005}
-"""What two runs of equal code differ by, canary and processes apart, as standard deviation of the log ratio, by the first word
-of the canary's name. `cold`: over 20 runs of ten processes within two hours, calm ones and noisy ones, on two cores of a machine
-shared with strangers, it was 0.6 and 1.3 %. A machine of one's own is calmer, and its runs say so (`results.history`)."""
-
+RUN_SPREADS = {"hot ": 0.005, "cold fp32 64x64x64 and ": 0.013}
+OTHER_SPREAD = 0.025
+"""What two runs of equal code differ by, canary and processes apart, as standard deviation of the log ratio, by what the
+canary's name begins with. `cold`, the one that reads memory: over 20 runs of ten processes within two hours, on two cores of a
+machine shared with strangers, it was 0.6 and 1.3 %. The one before it, which multiplied few rows with weights, left 2.5 %, and
+whatever is not known is taken to. A machine of one's own is calmer, and its runs say so (`results.history`)."""
 
 SEVERAL_THREADS = ", several threads"
 """Ends the name of a canary beside cases of a CPU target with more than its one thread: what takes the other cores slows these
@@ -53,7 +54,7 @@ def run_spread(canary: str) -> float:
     """The spread where no history tells; a canary of an unknown kind has the larger one."""
     if canary.endswith(SEVERAL_THREADS):
         return SEVERAL_THREADS_SPREAD
-    return RUN_SPREAD.get(canary.partition(" ")[0], RUN_SPREAD["cold"])
+    return next((spread for begin, spread in RUN_SPREADS.items() if canary.startswith(begin)), OTHER_SPREAD)
 
 
 class Side(NamedTuple):
@@ -218,15 +219,17 @@ def _responses(levels: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[_Respons
     case, canary = _around_means(levels)
     across, along = (np.sum(one * canary, axis=(1, 2)) for one in (case, canary))
     degrees = sum(side.shape[1] - 1 for pair in levels for side in pair)
-    common, slopes, errors = PRIOR_RESPONSE, np.full(len(levels), PRIOR_RESPONSE), np.zeros(len(levels))
+    common, slopes, errors, fitted = PRIOR_RESPONSE, np.full(len(levels), PRIOR_RESPONSE), np.zeros(len(levels)), 0.0
     for _ in range(3):
-        noise = float(np.sum((case - slopes[:, None, None] * canary) ** 2)) / degrees
+        noise = float(np.sum((case - slopes[:, None, None] * canary) ** 2)) / max(degrees - fitted, 1.0)
         common, known = _common_response(case, canary, common, noise)
         ridge = noise / CASES_SPREAD**2
         told = along + ridge > 0
         weights = np.where(told, along + ridge, 1.0)
         slopes = np.where(told, (across + common * ridge) / weights, common)
-        errors = np.sqrt(noise / weights + (known * ridge / weights) ** 2)
+        own = np.where(told, np.sqrt(noise / weights), CASES_SPREAD)
+        errors = np.hypot(own, known * np.where(told, ridge / weights, 1.0))
+        fitted = float(np.sum(along / weights))
     return list(map(_Response, slopes.tolist(), errors.tolist()))
 
 
@@ -255,7 +258,8 @@ def _common_response(case: np.ndarray, canary: np.ndarray, before: float, noise:
     weights = np.divide(1.0, whole, out=np.zeros_like(whole), where=whole > 0)
     counted = float(weights @ along)
     sums = np.sum(weights[:, None, None] * canary * (case - before * canary), axis=0)
-    spread = float(np.sum(sums**2)) * sums.size / max(sums.size - 3, 1)  # two means and a slope were taken out
+    processes = int(np.count_nonzero(np.any(canary, axis=0)))
+    spread = float(np.sum(sums**2)) * processes / max(processes - 3, 1)  # two means and a slope were taken out
     alike = max(1.0, spread / counted) if counted else 1.0
     told = counted / alike + PRIOR_SPREAD**-2
     towards = float(weights @ np.sum(case * canary, axis=(1, 2))) / alike + PRIOR_RESPONSE * PRIOR_SPREAD**-2

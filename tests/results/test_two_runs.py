@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from results import two_runs
 from results.parts import joined
 from results.statistics import Ratio
-from results.two_runs import CASES_SPREAD, Side, mean_difference, run_spread, sides_from
+from results.two_runs import CASES_SPREAD, PRIOR_SPREAD, Side, mean_difference, run_spread, sides_from
 from tests.results.conftest import several
 from tests.results.test_parts import part
 
@@ -114,6 +114,13 @@ def test_the_error_of_a_response_is_what_it_is_off_by(shared: bool) -> None:
     assert 0.7 < np.std(off) < (1.25 if shared else 1.1)
 
 
+def test_where_nothing_tells_the_response_it_stays_unknown() -> None:
+    still = Side((np.zeros(SHARES),) * PROCESSES, (np.zeros(SHARES),) * PROCESSES)
+    moved = Side((np.full(SHARES, 0.1),) * PROCESSES, (np.full(SHARES, 0.1),) * PROCESSES)
+    (found,) = differences([(still, moved)])
+    assert found.unknown == pytest.approx(0.1 * math.hypot(PRIOR_SPREAD, CASES_SPREAD), rel=0.01)
+
+
 def test_what_all_cases_answer_alike_is_learnt_from_all_of_them() -> None:
     draw, alone, among = np.random.default_rng(8), [], []
     for _ in range(20):
@@ -189,11 +196,14 @@ def test_a_turn_without_samples_is_no_side() -> None:
     assert sides_from([line, replace(line, turns=[*line.turns, empty])])[1] is None
 
 
-def test_runs_beside_the_cold_canary_are_known_to_differ_by_more() -> None:
+def test_runs_are_known_to_differ_by_what_was_seen_beside_their_canary() -> None:
     still = Side((np.zeros(SHARES),) * PROCESSES, (np.zeros(SHARES),) * PROCESSES)
-    names = ("hot fp32 64x64x64, numpy 2", "cold fp32 64x64x64 and 4 of 256 MiB, numpy 2", "a stranger's")
+    names = (
+        *("hot fp32 64x64x64, numpy 2", "cold fp32 64x64x64 and 4 of 256 MiB, numpy 2"),
+        *("cold fp32 16x64x256 in 256 MiB, numpy 2", "a stranger's"),
+    )
     errors = [two_runs.differences([(still, still)], run_spread(name))[0].joined.error for name in names]
-    assert errors == pytest.approx([0.005, 0.012, 0.012])
+    assert errors == pytest.approx([0.005, 0.013, 0.025, 0.025])
 
 
 def test_without_processes_or_canary_there_is_no_side() -> None:
