@@ -22,6 +22,8 @@ DEVICE = ("name", "device_id", "unit")
 """What must be equal of each target that both runs have: a `device_id` is a place in one machine."""
 NOTED = (
     "system.kernel",
+    "system.libc",
+    "system.huge_pages",
     "system.governor",
     "system.turbo_off",
     "system.container",
