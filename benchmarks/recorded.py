@@ -49,8 +49,9 @@ def main(words: list[str]) -> int:
     for number in range(asked.runs):
         _record(asked.output / f"{number:02}.jsonl", asked.suite, asked.target, asked.processes)
     runs = [read(path) for path in sorted(asked.output.glob("*.jsonl"))]
-    if len({_form(run) for run in runs}) > 1:
-        parser.error(f"{asked.output} holds runs of several targets, canaries or numbers of processes: name another -o")
+    forms = {_form(run) for run in runs}
+    if len(forms) > 1 or not _as_asked(next(iter(forms)), asked.target, asked.processes):
+        parser.error(f"{asked.output} holds runs of other targets, canaries or numbers of processes: name another -o")
     print("\n".join(_table(runs)))
     return 0
 
@@ -58,6 +59,10 @@ def main(words: list[str]) -> int:
 def _form(run: RunFile) -> frozenset[tuple[str, str | None, int]]:
     """What runs must have in common."""
     return frozenset((line.target, line.canary, line.processes) for line in run.measurements if line.status == "ok")
+
+
+def _as_asked(form: frozenset[tuple[str, str | None, int]], target: str, processes: int | None) -> bool:
+    return all(name == target and count == (processes or count) for name, _, count in form)
 
 
 def _record(path: Path, suite: str, target: str, processes: int | None) -> None:

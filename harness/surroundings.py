@@ -108,7 +108,7 @@ def worker_environment(code: Path, shared_host: bool) -> dict[str, str]:
     environment |= NUMERICS
     if shared_host:
         environment |= SHARED_HOST
-    own = environment.get(TUNABLES, "")
+    own = environment.get(TUNABLES, "").strip(":")
     if HUGE_PAGES not in own:
         environment[TUNABLES] = f"{own}:{HUGE_PAGES}=1".lstrip(":")
     return ALLOCATOR | environment
