@@ -14,16 +14,19 @@ from harness.canary import Canary
 from harness.sampling import FLOOR_REVOLUTIONS, FLOOR_WINDOWS, Form, Goal, Sampler, Timer, Warm
 from workloads.problem import SLOTS
 
-__all__ = ["LEAD_FROM", "LEAST_SHARES", "TURN_NS", "Beside", "Split"]
+__all__ = ["LEAD_CALLS", "LEAD_FROM", "LEAST_SHARES", "TURN_NS", "Beside", "Split"]
 
 TURN_NS = 12_000_000
 """Work of one share: longer ones let drift in, shorter ones pay more for the switch."""
 LEAD_FROM = 3
-"""With as many samples a share, one more is taken in front and thrown away: the first after a switch is slower."""
+"""With as many samples of the case a share, one more is taken in front and thrown away: the first after a switch is slower."""
 LEAST_SHARES = 8
 SHARES = (1, 2, 4, 8, 16, 32, 64)
 """Samples of a share: whole revolutions hold, or are held by, a whole number of shares."""
-TRIES = 5
+TRIES = 9
+LEAD_CALLS = 2
+"""Of the canary before it is timed: its first call behind the case takes a third longer, which would make samples of few calls
+longer for each than samples of many, and runs choose their number by what a call took."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +68,8 @@ class Beside(Sampler):
             self.ns += self._case_share()
 
     def _canary_share(self) -> list[int]:
-        lead = int(self._share >= LEAD_FROM)
-        return [self._canary.repeated(self.canary_calls) for _ in range(lead + self._share)][lead:]
+        self._canary.repeated(LEAD_CALLS)
+        return [self._canary.repeated(self.canary_calls) for _ in range(self._share)]
 
     def _case_share(self) -> list[int]:
         if self.form.revolutions:
@@ -76,5 +79,6 @@ class Beside(Sampler):
 
     def _calls_that_take(self, sample_ns: float) -> int:
         """The power of two of calls that comes nearest: the same in most runs, though their times differ."""
+        self._canary.repeated(LEAD_CALLS)
         call_ns = max(statistics.median(self._canary.calls([0] * TRIES)), 1)
         return 1 << max(0, round(math.log2(sample_ns / call_ns)))

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from planted import MS, Planted
 
-from harness.beside import LEAST_SHARES, Beside, Split
+from harness.beside import LEAD_CALLS, LEAST_SHARES, Beside, Split
 from harness.canary import HostCanary, canary_of, kind_of
 from harness.sampling import Form, Goal, Timer, Warm
 from results.two_runs import run_spread
@@ -42,8 +42,9 @@ class Canary:
         self._stage = stage
 
     def submit(self, slot: int) -> None:
+        behind_case = self._stage.heard[-1:] == ["case"]
         self._stage.heard.append("canary")
-        self._stage._ns += self._stage.canary_ns
+        self._stage._ns += self._stage.canary_ns * (1.5 if behind_case else 1)
 
 
 def beside(
@@ -95,10 +96,16 @@ def test_a_sample_of_the_canary_is_about_as_long_as_one_of_the_case(call_ns: flo
 
 def test_both_take_turns_and_the_first_after_a_switch_is_thrown_away() -> None:
     stage, sampler = beside(3 * MS, canary_ns=3 * MS)
-    first = stage.heard[:20]
-    assert first == ["canary"] * 5 + ["case"] * 5 + ["canary"] * 5 + ["case"] * 5
+    first = stage.heard[: 2 * (LEAD_CALLS + 9)]
+    assert first == (["canary"] * (LEAD_CALLS + 4) + ["case"] * 5) * 2
     assert stage.calls[:5] == [15, 0, 1, 2, 3]
     assert len(sampler.ns) < len(stage.calls)
+
+
+@pytest.mark.parametrize("call_ns", [10 * MS, 3 * MS])
+def test_a_canary_that_is_slower_behind_the_case_takes_no_longer_for_it(call_ns: int) -> None:
+    _, sampler = beside(call_ns, canary_ns=3 * MS)
+    assert set(sampler.canary_ns) == {sampler.canary_calls * 3 * MS}
 
 
 @pytest.mark.parametrize(("processes", "revolutions"), [(1, 3), (2, 2), (3, 1), (5, 1)])
