@@ -3,11 +3,11 @@
 What the machine does to both goes out of their ratio (design, section 5). There are two, since memory and arithmetic are
 disturbed by different neighbours: `hot` multiplies small matrices again and again; `cold` does the same and reads as long what
 is in no cache, as fast as one core can, so that what slows memory by a tenth slows it about as much as a layer at decode sizes.
-(Few rows times weights from memory, which it was, was slowed half as much as the layers beside it: their arithmetic hid it.)
+(Few rows times weights from memory, which it was, was slowed half as much as the layers beside it.)
 A sample of the canary is as long as one of the case, since a neighbour on the same core costs a long call its share of the time
 and most short ones nothing.
 
-Its memory has the same place within a page in every process: elsewhere it may take a tenth longer.
+Its memory has the same place within a page in every process: products elsewhere in it took a tenth longer.
 
 A canary must not be part of what is tested, or a slower build slows both: on the host it is NumPy's, in products so small
 (at most 2^18 multiplications) that its BLAS keeps to one thread, whatever threads the target has. An accelerator has nobody
@@ -35,7 +35,7 @@ units (70) and an accelerator (300) can do while they read a byte."""
 SIDE, PRODUCTS = 64, 32
 """Of the small matrices: 2^18 multiplications each, 0.5 MiB."""
 BLOCK_BYTES = 4 << 20
-"""What a call of `cold` reads: it takes a core about as long as the products."""
+"""What a call of `cold` reads: where it was made, it takes a core about as long as the products."""
 LEAST_RING_BYTES, MOST_RING_BYTES = 256 << 20, 1 << 30
 """Memory of `cold` until a block is read again: twice the last-level cache, within these bounds."""
 

@@ -41,8 +41,9 @@ RUN_SPREADS = {"hot ": 0.005, "cold fp32 64x64x64 and ": 0.013}
 OTHER_SPREAD = 0.025
 """What two runs of equal code differ by, canary and processes apart, as standard deviation of the log ratio, by what the
 canary's name begins with. `cold`, the one that reads memory: over 20 runs of ten processes within two hours, on two cores of a
-machine shared with strangers, it was 0.6 and 1.3 %. The one before it, which multiplied few rows with weights, left 2.5 %, and
-whatever is not known is taken to. A machine of one's own is calmer, and its runs say so (`results.history`)."""
+machine shared with strangers, it was 0.6 and 1.3 %, when it was timed from its first call on. The one before it, which
+multiplied few rows with weights, left 2.5 %, and whatever is not known is taken to. A machine of one's own is calmer, and its
+runs say so (`results.history`)."""
 
 SEVERAL_THREADS = ", several threads"
 """Ends the name of a canary beside cases of a CPU target with more than its one thread: what takes the other cores slows these
