@@ -7,7 +7,6 @@ little, short enough that drift falls on both.
 from __future__ import annotations
 
 import math
-import statistics
 from dataclasses import dataclass
 
 from harness.canary import Canary
@@ -23,7 +22,7 @@ LEAD_FROM = 3
 LEAST_SHARES = 8
 SHARES = (1, 2, 4, 8, 16, 32, 64)
 """Samples of a share: whole revolutions hold, or are held by, a whole number of shares."""
-TRIES = 9
+TRIES = 16
 LEAD_CALLS = 2
 """Of the canary before it is timed: its first call behind the case takes a third longer, which would make samples of few calls
 longer for each than samples of many, and runs choose their number by what a call took."""
@@ -78,7 +77,6 @@ class Beside(Sampler):
         return self._timer.calls([(len(self.ns) + number) % SLOTS for number in range(-lead, self._share)])[lead:]
 
     def _calls_that_take(self, sample_ns: float) -> int:
-        """The power of two of calls that comes nearest: the same in most runs, though their times differ."""
-        self._canary.repeated(LEAD_CALLS)
-        call_ns = max(statistics.median(self._canary.calls([0] * TRIES)), 1)
+        """The power of two of calls that comes nearest, by the shortest of some: the same in most runs, though times differ."""
+        call_ns = max(min(self._canary.calls([0] * TRIES)), 1)
         return 1 << max(0, round(math.log2(sample_ns / call_ns)))

@@ -23,7 +23,7 @@ class Stage(Planted):
     def __init__(self, call_ns: float, canary_ns: float) -> None:
         super().__init__(lambda call, slot: call_ns)
         self.heard: list[str] = []
-        self.canary_ns = canary_ns
+        self.canary_ns, self.calm_from = canary_ns, 0
 
     def submit(self, slot: int) -> int:
         self.heard.append("case")
@@ -39,19 +39,21 @@ class Canary:
     synchronize = None
 
     def __init__(self, stage: Stage) -> None:
-        self._stage = stage
+        self._stage, self._calls = stage, 0
 
     def submit(self, slot: int) -> None:
-        behind_case = self._stage.heard[-1:] == ["case"]
+        behind_case, self._calls = self._stage.heard[-1:] == ["case"], self._calls + 1
         self._stage.heard.append("canary")
-        self._stage._ns += self._stage.canary_ns * (1.5 if behind_case else 1)
+        disturbed = behind_case or self._calls < self._stage.calm_from
+        self._stage._ns += self._stage.canary_ns * (1.5 if disturbed else 1)
 
 
 def beside(
-    call_ns: float, canary_ns: float = MS / 10, processes: int = 5, form: Form | None = None
+    call_ns: float, canary_ns: float = MS / 10, processes: int = 5, form: Form | None = None, calm_from: int = 0
 ) -> tuple[Stage, Beside]:
-    """A sampler that has gone on for a second of planted time at most."""
+    """A sampler that has gone on for a second of planted time at most; the canary's calls before `calm_from` take longer."""
     stage = Stage(call_ns, canary_ns)
+    stage.calm_from = calm_from
     goal = Goal("latency", 0.01, 1000 * MS)
     warm = Warm([], call_ns, SLOTS)
     sampler = Beside(Timer(stage, stage.now), goal, form or Form(), stage.canary, Split(processes), warm)
@@ -92,6 +94,10 @@ def test_a_sample_of_the_canary_is_about_as_long_as_one_of_the_case(call_ns: flo
     _, sampler = beside(call_ns)
     assert sampler.canary_calls == calls
     assert set(sampler.canary_ns) == {calls * MS // 10}
+
+
+def test_a_moment_of_noise_changes_no_number_of_calls() -> None:
+    assert beside(1.3 * MS, calm_from=12)[1].canary_calls == beside(1.3 * MS)[1].canary_calls == 16
 
 
 def test_both_take_turns_and_the_first_after_a_switch_is_thrown_away() -> None:
