@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import random
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from planted import MS, Planted, taken
 
 from harness import sampling
-from harness.sampling import FLOOR_REVOLUTIONS, FLOOR_WINDOWS, Goal, Sampler, Timer, form_of, sample, warm_up
+from harness.sampling import FLOOR_REVOLUTIONS, FLOOR_WINDOWS, Form, Goal, Sampler, Timer, form_of, sample, warm_up
 from results.statistics import Estimate, estimate
 from workloads.problem import SLOTS
 
@@ -152,6 +153,29 @@ def _precision(ns: list[int]) -> float:
 def test_sustained_goes_on_for_its_whole_length_however_sure_it_is() -> None:
     _, samples = taken(Planted(steady, queue=True), Goal("sustained", 0.01, 60_000 * MS))
     assert 60_000 * MS <= sum(samples.ns) < 61_000 * MS
+
+
+def test_sustained_is_looked_at_all_the_time_however_wide_its_interval(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = list[int]()
+    planted = Planted(noisy, queue=True)
+    timer, goal = Timer(planted, planted.now), Goal("sustained", 1e-6, 20_000 * MS)
+    sampler = Sampler(timer, goal, form_of(timer, goal, warm_up(timer, goal)))
+    sampler.go(goal.budget_ns, lambda now: looks.append(now.elapsed_ns))
+    assert max(later / earlier for earlier, later in pairwise(looks)) < 1.5
+
+
+@pytest.mark.parametrize(("call_ns", "revolutions"), [(MS // 10, 5), (MS, 1)])
+def test_short_calls_are_taken_several_revolutions_at_a_time(call_ns: int, revolutions: int) -> None:
+    planted = Planted(lambda call, slot: call_ns)
+    timer, goal = Timer(planted, planted.now), Goal("latency", 0.01, 1000 * MS)
+    sampler = Sampler(timer, goal, Form())
+    sizes = []
+    for _ in range(4):
+        before = len(sampler.ns)
+        sampler.take()
+        sizes.append((len(sampler.ns) - before) // SLOTS)
+    assert sizes == [1, revolutions, revolutions, revolutions]
+    assert sampler.slots == list(range(SLOTS)) * sum(sizes)
 
 
 def test_what_lies_between_windows_is_no_sustained_work() -> None:

@@ -56,6 +56,7 @@ THP = Path("/sys/kernel/mm/transparent_hugepage/enabled")
     [
         (None, "glibc.malloc.hugetlb=1", "True"),
         ("glibc.malloc.tcache_count=7", "glibc.malloc.tcache_count=7:glibc.malloc.hugetlb=1", "True"),
+        ("glibc.malloc.tcache_count=7:", "glibc.malloc.tcache_count=7:glibc.malloc.hugetlb=1", "True"),
         ("glibc.malloc.hugetlb=0", "glibc.malloc.hugetlb=0", "False"),
     ],
 )

@@ -41,6 +41,8 @@ def test_other_hardware_or_less_of_it_is_another_machine(room: str, values: dict
     ("room", "values", "said"),
     [
         ("system", {"kernel": "6.6"}, "system.kernel was '6.1' and is '6.6' here"),
+        ("system", {"libc": "glibc 2.39"}, "system.libc was None and is 'glibc 2.39' here"),
+        ("system", {"huge_pages": "never"}, "system.huge_pages was None and is 'never' here"),
         ("packages", {"torch": "2.13.0"}, "packages.torch was '2.11.0' and is '2.13.0' here"),
         ("variables", {"OMP_NUM_THREADS": "1"}, "variables.OMP_NUM_THREADS was None and is '1' here"),
         (

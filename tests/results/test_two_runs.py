@@ -114,6 +114,24 @@ def test_the_error_of_a_response_is_what_it_is_off_by(shared: bool) -> None:
     assert 0.7 < np.std(off) < (1.25 if shared else 1.1)
 
 
+def test_one_case_whose_canary_moved_far_does_not_speak_for_all() -> None:
+    draw = np.random.default_rng(10)
+    others = [runs(draw, 1)[0] for _ in range(6)]
+    far = tuple(side(draw, 0.5 * draw.standard_normal(PROCESSES), response=2.5) for _ in range(2))
+    case, canary = two_runs._around_means(two_runs._levels([*others, far]))  # type: ignore[list-item]
+    common, known = two_runs._common_response(case, canary, 1.0, 1e-4)
+    assert common < 1.5 and known > 0.1
+
+
+def test_the_slope_that_was_fitted_is_no_freedom_of_the_noise() -> None:
+    """Canaries of two processes a run move by 1 up and down, the case by 1.1 and by 0.9 of it: a slope of 1 +- 0.1."""
+    still = np.zeros(SHARES)
+    canary = (still - 1, still + 1)
+    base, new = (Side(tuple(b * one for one in canary), canary) for b in (1.1, 0.9))
+    (found,) = two_runs._responses(two_runs._levels([(base, new)]))
+    assert (found.slope, found.error) == (pytest.approx(1, abs=0.01), pytest.approx(0.1, rel=0.1))
+
+
 def test_where_nothing_tells_the_response_it_stays_unknown() -> None:
     still = Side((np.zeros(SHARES),) * PROCESSES, (np.zeros(SHARES),) * PROCESSES)
     moved = Side((np.full(SHARES, 0.1),) * PROCESSES, (np.full(SHARES, 0.1),) * PROCESSES)
