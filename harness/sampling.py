@@ -1,8 +1,8 @@
 """Warm-up and sampling: how long to go on, and what a sample is. Design, section 5.
 
 Everything goes in whole revolutions of the ring of slots, by the clock that the target names. A sample is one call, with its
-slot, unless the clock would cost more than 0.1 % of the call: then it is whole revolutions. Throughput queues the calls of a
-window and waits once.
+slot, unless clock and loop would cost more than 0.1 % of the call: then it is whole revolutions. Throughput queues the calls
+of a window and waits once.
 """
 
 from __future__ import annotations
@@ -10,12 +10,10 @@ from __future__ import annotations
 import gc
 import math
 import statistics
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import chain, compress, repeat
-from operator import length_hint
+from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any, Protocol
 
 from results.statistics import Estimate, estimate
@@ -44,7 +42,8 @@ __all__ = [
 FLOOR_REVOLUTIONS = 3
 FLOOR_WINDOWS = 6
 CLOCK_SHARE = 0.001
-"""Largest share of a sample that reading the clock may cost."""
+"""Largest share of a sample that reading the clock, and the loop around it, may cost."""
+COST_TAKES = 32
 WINDOW_NS = 100_000_000
 """Shortest throughput window."""
 TREND = 0.02
@@ -53,7 +52,7 @@ WARM_BLOCK_NS = 10_000_000
 WARM_SHARE = 0.2
 """Largest share of the budget that warm-up may take beyond its first revolution."""
 DRIFT = 0.02
-TAKE_NS, MOST_TOGETHER = 8_000_000, 64
+TAKE_NS, MOST_TOGETHER = 16_000_000, 64
 """Revolutions of short calls go together until they take so long: what happens between them costs a cold cache each time."""
 LOOK_GROWTH, MOST_GROWTH = 1.2, 4.0
 """The interval is looked at again when the samples have grown by the lesser of these factors, or by up to the greater until a
@@ -71,6 +70,15 @@ class Submits(Protocol):
 
     def submit(self, slot: int) -> Any:
         """Starts the work of a slot."""
+
+
+class _Nothing:
+    """A call of nothing."""
+
+    synchronize: Callable[[], None] | None = None
+
+    def submit(self, slot: int) -> None:
+        """Does nothing."""
 
 
 @dataclass(frozen=True)
@@ -131,6 +139,27 @@ class Form:
         return FLOOR_WINDOWS if self.revolutions else FLOOR_REVOLUTIONS * SLOTS
 
 
+def _called(submit: Callable[[int], Any], revolutions: int) -> None:
+    """Whole revolutions of calls, spelled out: a loop over the slots would cost an empty call a tenth of its time."""
+    for _ in repeat(None, revolutions):
+        submit(0)
+        submit(1)
+        submit(2)
+        submit(3)
+        submit(4)
+        submit(5)
+        submit(6)
+        submit(7)
+        submit(8)
+        submit(9)
+        submit(10)
+        submit(11)
+        submit(12)
+        submit(13)
+        submit(14)
+        submit(15)
+
+
 class Timer:
     """Times the calls of one prepared case by one clock (`now`, ns)."""
 
@@ -177,30 +206,18 @@ class Timer:
         return self.now() - begin
 
     def window(self, revolutions: int, queued: bool) -> int:
-        """Duration in ns of whole revolutions: each call completed before the next, or all queued and waited for once.
-
-        Raises RuntimeError where a call ends by StopIteration, which a loop in C takes for the end of all.
-        """
+        """Duration in ns of whole revolutions: each call completed before the next, or all queued and waited for once."""
         submit, wait = self._submit, self._wait
-        calls = chain.from_iterable(repeat(range(SLOTS), revolutions))
-        missing = repeat(True, SLOTS * revolutions)
         begin = self.now()
-        if queued or wait is None:
-            deque(compress(map(submit, calls), missing), maxlen=0)  # a loop in C that keeps no output
-            if wait is not None:
+        if wait is not None and not queued:
+            for slot in chain.from_iterable(repeat(range(SLOTS), revolutions)):
+                submit(slot)
                 wait()
-            return self._whole(self.now() - begin, missing)
-        for slot in calls:
-            submit(slot)
+            return self.now() - begin
+        _called(submit, revolutions)
+        if wait is not None:
             wait()
         return self.now() - begin
-
-    @staticmethod
-    def _whole(took: int, missing: repeat[bool]) -> int:
-        """What a loop in C took, unless it ended before its last call."""
-        if length_hint(missing):
-            raise RuntimeError("a call ended by StopIteration, which is no answer")
-        return took
 
     def kept_revolution(self) -> tuple[list[Any], list[int]]:
         """One revolution whose outputs are kept: their handles and the durations in ns."""
@@ -212,6 +229,20 @@ class Timer:
                 self._wait()
             durations.append(self.now() - begin)
         return handles, durations
+
+    def sample_cost_ns(self) -> float:
+        """What a sample of one call takes beside the call, clock and loop: calls of nothing one by one, less those of a window.
+
+        The shortest of some takes is what runs of one machine agree on, and so a call has the same samples in nearly all.
+        """
+        nothing, slots = Timer(_Nothing(), self.now), list(range(SLOTS))
+        alone, whole = math.inf, math.inf
+        for _ in range(COST_TAKES):
+            begin = self.now()
+            nothing.calls(slots)
+            alone = min(alone, self.now() - begin)
+            whole = min(whole, nothing.window(1, queued=False))
+        return max(alone - whole, 0.0) / SLOTS
 
     def clock_cost_ns(self) -> float:
         """What timing nothing costs: the median of 200 empty timings."""
@@ -258,14 +289,13 @@ def no_collector() -> Iterator[None]:
 
 
 def form_of(timer: Timer, goal: Goal, warm: Warm) -> Form:
-    """One call a sample, unless reading the clock would cost too much of it or calls are to be queued."""
-    cost = timer.clock_cost_ns()
+    """One call a sample, unless clock and loop would cost too much of it or calls are to be queued."""
     if goal.scenario != "latency":
         return Form(_window_revolutions(timer, warm.call_ns), queued=True)
-    if cost > CLOCK_SHARE * warm.call_ns:
-        call_ns = max(warm.call_ns - cost, 1.0)
-        return Form(max(1, math.ceil(cost / (CLOCK_SHARE * SLOTS * call_ns))))
-    return Form()
+    if timer.sample_cost_ns() <= CLOCK_SHARE * warm.call_ns:
+        return Form()
+    clock = timer.clock_cost_ns()  # a window has no other cost
+    return Form(max(1, math.ceil(clock / (CLOCK_SHARE * SLOTS * max(warm.call_ns - clock, 1.0)))))
 
 
 def _window_revolutions(timer: Timer, call_ns: float) -> int:
@@ -316,14 +346,14 @@ class Sampler:
         return Samples(self.ns, self.slots, self.form.calls, _warnings(self, self._goal))
 
     def take(self) -> None:
-        """Whole revolutions: one, or as many short ones as go together."""
-        if self.form.revolutions:
-            self.ns.append(self._timer.window(self.form.revolutions, self.form.queued))
+        """Samples of whole revolutions: of one, or of as many short ones as go together."""
+        begin, form, timer = self._timer.now(), self.form, self._timer
+        if form.revolutions:
+            self.ns += [timer.window(form.revolutions, form.queued) for _ in range(self._together)]
         else:
-            begin = self._timer.now()
-            self.ns += self._timer.revolution(self._together)
-            took = self._timer.now() - begin
-            self._together = max(1, min(self._together * TAKE_NS // max(took, 1), MOST_TOGETHER))
+            self.ns += timer.revolution(self._together)
+        took = timer.now() - begin
+        self._together = max(1, min(self._together * TAKE_NS // max(took, 1), MOST_TOGETHER))
 
     def go(
         self,

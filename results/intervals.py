@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["Error", "errors"]
+__all__ = ["Error", "medians_with_errors"]
 
 FEW = 8
 """Below so many revolutions their autocorrelation cannot be seen, and a memory that is common on shared machines is
@@ -57,18 +57,18 @@ class Error(NamedTuple):
     bias: float = 0.0
 
 
-def errors(tables: np.ndarray) -> np.ndarray:
-    """The error of each table's mean of column medians as a row, [tables, fields of `Error`].
+def medians_with_errors(tables: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The column medians of each table, [tables, slots], and the error of their mean as a row, [tables, fields of `Error`].
 
     `tables` is [tables, revolutions, slots], all above 0.
     """
     import numpy as np
 
     count, revolutions = tables.shape[:2]
-    if revolutions < 2:
-        return np.tile(Error(math.inf, 1.0), (count, 1))
     ordered = np.sort(tables, axis=1)
     medians = (ordered[:, (revolutions - 1) // 2] + ordered[:, revolutions // 2]) / 2
+    if revolutions < 2:
+        return medians, np.tile(Error(math.inf, 1.0), (count, 1))
     signs = np.sign(tables - medians[:, None])
     one, moves = np.mean(signs**2, axis=(1, 2)), np.mean(signs, axis=2)
     power = np.mean(moves**2, axis=1)
@@ -78,7 +78,7 @@ def errors(tables: np.ndarray) -> np.ndarray:
     size = alone * np.sqrt(together * memory)
     bias = np.maximum(skewed, _wrong_mode(tables, together))
     calm = one == 0
-    return np.stack([np.where(calm, 0.0, size), degrees, np.where(calm, 0.0, bias)], axis=1)
+    return medians, np.stack([np.where(calm, 0.0, size), degrees, np.where(calm, 0.0, bias)], axis=1)
 
 
 def _median_errors(tables: np.ndarray, ordered: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

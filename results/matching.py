@@ -10,6 +10,7 @@ import msgspec
 
 from results.levelled import levels_of
 from results.record import Measurement
+from results.revolutions import alike
 from results.store import RunFile
 from workloads.case import Case
 
@@ -64,7 +65,15 @@ def _by_key(run_file: RunFile) -> dict[Key, Side]:
 def _match(key: Key, base: Side | None, new: Side | None) -> Match:
     if base is None or new is None:
         return Match(key, base, new, ONLY_BASE if base else ONLY_NEW)
-    return Match(key, base, new, _refusal(base[0], new[0]))
+    return _pair(key, base, new, _refusal(base[0], new[0]))
+
+
+def _pair(key: Key, base: Side, new: Side, reason: str | None) -> Match:
+    """The two sides, where they are comparable with samples of one kind."""
+    if reason is None:
+        lines = alike(base[0], new[0])
+        base, new = (lines[0], base[1]), (lines[1], new[1])
+    return Match(key, base, new, reason)
 
 
 def _refusal(base: Measurement, new: Measurement) -> str | None:
@@ -151,7 +160,7 @@ def _match_of_formats(base: Side, new: Side) -> Match:
     names = dict.fromkeys((base[0].implementation, new[0].implementation))
     other = _work(base[0]) != _work(new[0])
     reason = "different work: FLOPs, rows or skew differ" if other else None
-    return Match((shown, base[0].target, " > ".join(names)), base, new, reason)
+    return _pair((shown, base[0].target, " > ".join(names)), base, new, reason)
 
 
 def _work(line: Measurement) -> Any:

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import starmap
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from results.intervals import Error, errors
+from results.intervals import Error, medians_with_errors
 from results.stacks import medians
 from results.student import t_quantile
 
@@ -42,6 +42,7 @@ __all__ = [
     "levels",
     "percentile",
     "percentiles",
+    "period_of",
     "ratio",
     "ratios_of",
     "samples_needed",
@@ -135,12 +136,12 @@ def level_rows(several: Sequence[Series]) -> np.ndarray:
     import numpy as np
 
     found = np.empty((len(several), len(Level._fields)))
-    apart = [number for number, series in enumerate(several) if series.processes]
-    for number, levels in zip(apart, _process_levels([several[number] for number in apart]), strict=True):
-        found[number] = _level_of_processes(*levels)
+    if apart := [number for number, series in enumerate(several) if series.processes]:
+        for number, levels in zip(apart, _process_levels([several[number] for number in apart]), strict=True):
+            found[number] = _level_of_processes(*levels)
     for members, stack in _stacks({n: series for n, series in enumerate(several) if not series.processes}):
-        medians = np.median(stack, axis=1)
-        found[members] = _rows(medians.mean(axis=1), np.log(medians).mean(axis=1), stack.shape[2], errors(stack))
+        middles, known = medians_with_errors(stack)
+        found[members] = _rows(middles.mean(axis=1), np.log(middles).mean(axis=1), stack.shape[2], known)
     return found
 
 
@@ -216,7 +217,7 @@ def _stacks(several: Mapping[int, Series]) -> Iterator[tuple[list[int], np.ndarr
     periods: dict[int, int | None] = {id(None): 1}  # by identity: nearly all measurements share one list of slots
     for number, series in several.items():
         if series.samples_ns and id(series.slots) not in periods:
-            periods[id(series.slots)] = _period(series.slots or ())
+            periods[id(series.slots)] = period_of(series.slots or ())
         if series.samples_ns and (period := periods[id(series.slots)]):
             regular.setdefault((len(series.samples_ns), period), []).append(number)
         else:
@@ -379,8 +380,7 @@ def _half_widths(sizes: np.ndarray, degrees: np.ndarray) -> np.ndarray:
     """Standard errors times Student's quantiles; no error, or an unbounded one, stays what it is."""
     import numpy as np
 
-    steps, which = np.unique(_coarse(degrees), return_inverse=True)
-    quantiles = np.array([t_quantile(_SIDE, float(one)) for one in steps])[which.reshape(degrees.shape)]
+    quantiles = np.array([t_quantile(_SIDE, one) for one in _coarse(degrees).tolist()])
     return np.asarray(np.where((sizes > 0) & (sizes < np.inf), sizes * quantiles, sizes))
 
 
@@ -402,7 +402,7 @@ def _table(series: Series) -> np.ndarray:
     times = _times([series])[0]
     if series.slots is None:
         return times[:, None]
-    period = _period(series.slots)
+    period = period_of(series.slots)
     if period:
         return times.reshape(-1, period)
     slots = np.asarray(series.slots)
@@ -434,11 +434,11 @@ def columns(slots: Sequence[int]) -> np.ndarray:
     """Of each sample the column of its slot in the table, and so its place in a profile."""
     import numpy as np
 
-    period = _period(slots)
+    period = period_of(slots)
     return np.arange(len(slots)) % period if period else np.unique(np.asarray(slots), return_inverse=True)[1]
 
 
-def _period(slots: Sequence[int]) -> int | None:
+def period_of(slots: Sequence[int]) -> int | None:
     """How many slots come in turn, always in one order; None where they do not."""
     order = list(slots)
     period = order.index(order[0], 1) if order[0] in order[1:] else len(order)

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
+from statistics import NormalDist
 
 __all__ = ["f_above", "t_above", "t_quantile"]
 
 _TINY = 1e-300
 _SAME = 1e-13
+_NEAR = 1e-6
+"""A step of Newton's method by this share leaves an error of its square."""
 _MOST_DEGREES = 1e6
 """Beyond, t is the normal deviate to six digits, and the logarithms of gamma functions would lose theirs."""
 
@@ -29,18 +32,25 @@ def t_quantile(probability: float, degrees: float) -> float:
     if probability == 0.5:
         return 0.0
     degrees = min(degrees, _MOST_DEGREES)
-    low, high = 0.0, 1.0
-    while _below(high, degrees) < probability:
-        low, high = high, 2 * high
-    guess = (low + high) / 2
-    while high - low > 1e-10 * high:
+    low, high = 0.0, math.inf
+    guess = _guess(probability, degrees)
+    while high - low > 1e-10 * guess:
         missing = probability - _below(guess, degrees)
         low, high = (guess, high) if missing > 0 else (low, guess)
         step = missing / _density(guess, degrees)
-        if abs(step) < 1e-12 * guess:
-            break
-        guess = guess + step if low < guess + step < high else (low + high) / 2
+        if abs(step) < _NEAR * guess:
+            return guess + step
+        closer = guess + step if low < guess + step < high else (low + high) / 2
+        guess = closer if closer < math.inf else 2 * guess
     return guess
+
+
+def _guess(probability: float, degrees: float) -> float:
+    """Near the quantile where degrees are not few: the normal deviate and its first corrections (NIST DLMF's predecessor,
+    Abramowitz and Stegun 26.7.5)."""
+    z = NormalDist().inv_cdf(probability)
+    first, second = (z**3 + z) / 4, (5 * z**5 + 16 * z**3 + 3 * z) / 96
+    return z + first / degrees + second / degrees**2
 
 
 def _density(t: float, degrees: float) -> float:
