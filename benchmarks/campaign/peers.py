@@ -28,8 +28,8 @@ __all__ = ["ASKED", "missing", "run"]
 ROOT = Path(__file__).resolve().parents[2]
 SECONDS_A_SIDE = "3"
 THRESHOLD = "3%"
-PYPERF = ("--processes", "2", "--values", "7", "--warmups", "1", "--min-time", "0.2")
-HYPERFINE_RUNS, HYPERFINE_CALLS_S = "5", 0.6
+PYPERF = ("--processes", "2", "--values", "9", "--warmups", "1", "--min-time", "0.1")
+HYPERFINE_RUNS, HYPERFINE_CALLS_S = "4", 0.75
 ASKED = {
     "pytest-benchmark": [SECONDS_A_SIDE, THRESHOLD],
     "pyperf": list(PYPERF),

@@ -98,12 +98,14 @@ def test_the_interval_holds_the_truth_at_least_as_often_as_it_says(kind: str, re
 @pytest.mark.parametrize("revolutions", [3, 8, 20, 40])
 @pytest.mark.parametrize("kind", ["AR revolutions 0.3", "AR calls 0.9"])
 def test_memory_of_a_revolution_or_so_is_seen(kind: str, revolutions: int) -> None:
-    assert covered(KINDS[kind], revolutions, trials=300, seed=2).share >= 0.92
+    assert covered(KINDS[kind], revolutions, trials=1000, seed=2).share >= 0.915
 
 
-@pytest.mark.parametrize("kind", ["normal", "log-normal", "bimodal 20%/+20%", "AR revolutions 0.3", "AR calls 0.9"])
-def test_with_many_revolutions_it_holds_it_as_often_as_it_says(kind: str) -> None:
-    assert 0.925 <= covered(KINDS[kind], 100, trials=400, seed=3).share <= 0.98
+@pytest.mark.parametrize(("revolutions", "most"), [(40, 0.978), (100, 0.97)])
+@pytest.mark.parametrize("kind", ["normal", "log-normal", *MODES, "AR revolutions 0.3", "AR calls 0.9"])
+def test_with_many_revolutions_it_holds_it_as_often_as_it_says(kind: str, revolutions: int, most: float) -> None:
+    """Of a drift it holds it always: a trend cannot be told from slow noise, whose mean it would have to hold."""
+    assert 0.93 <= covered(KINDS[kind], revolutions, trials=1000, seed=3).share <= most
 
 
 @pytest.mark.parametrize("kind", ["normal", *MODES])
