@@ -37,13 +37,13 @@ CASES_SPREAD = 0.5
 """What b of one case differs by from that, as standard deviation: in 11 runs of seven layers it was 0.5 to 1.6."""
 ROUND_MEMORY = 2.0
 """What the memory of one round for the last adds to the variance of a run's mean, as factor."""
-RUN_SPREADS = {"hot ": 0.010, "cold fp32 64x64x64 and ": 0.008}
+RUN_SPREADS = {"hot ": 0.008, "cold fp32 64x64x64 and ": 0.008}
 OTHER_SPREAD = 0.025
 """What two runs of equal code differ by, canary and processes apart, as standard deviation of the log ratio, by what the
 canary's name begins with. Of 20 runs of ten processes in two hours, on two cores of a machine shared with strangers, pairs
-within an hour differed by 0 to 0.8 % beside `cold`, the one that reads memory, and by 0 to 1.35 % (0.9 % by the mean of
-squares) beside `hot`; those of different hours by 0.5 and 1 %. The canary before `cold`, which multiplied few rows by weights,
-left 2.5 %, and whatever is not known is taken to. A machine of one's own is calmer, and its runs say so (`results.history`)."""
+differed by 0.5 % beside `cold`, the one that reads memory, and by 0.85 % beside `hot` (roots of the mean of squares; sets of
+runs by 0 to 0.8 and 0 to 0.95 %). The canary before `cold`, which multiplied few rows with weights, left 2.5 %, and whatever is
+not known is taken to. A machine of one's own is calmer, and its runs say so (`results.history`)."""
 
 SEVERAL_THREADS = ", several threads"
 """Ends the name of a canary beside cases of a CPU target with more than its one thread: what takes the other cores slows these

@@ -53,7 +53,7 @@ def test_unsure_fails_where_that_was_asked_for(runs: Stage) -> None:
     assert "--processes 5" in done.stdout
 
 
-@pytest.mark.parametrize("margins", [("--threshold", "8%", "--same", "6%"), ("--threshold", "8%")])
+@pytest.mark.parametrize("margins", [("--threshold", "8%", "--same", "7%"), ("--threshold", "8%")])
 def test_the_margins_are_the_users(runs: Stage, margins: tuple[str, ...]) -> None:
     assert runs.play("gate", "base.jsonl", "slower.jsonl", *margins, "--undecided", "fail").returncode == 0
 

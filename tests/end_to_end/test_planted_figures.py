@@ -88,7 +88,8 @@ def test_short_calls_are_timed_in_whole_revolutions(stage: Stage) -> None:
     found = stage.run(target, drill(2)).measurements[0]
     # One reading costs 10 ns: 0.1 % of 10,000 ns, which 16 calls of about 1,010 ns exceed.
     assert (found.calls_per_sample, found.slots) == (16, None)
-    assert found.samples_ns == [16 * 1000 + 10] * 6
+    assert set(found.samples_ns) == {16 * 1000 + 10}
+    assert len(found.samples_ns) >= 6
 
 
 def test_two_targets_are_measured_case_by_case(stage: Stage) -> None:

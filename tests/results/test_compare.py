@@ -113,7 +113,7 @@ def test_over_many_cases_a_verdict_must_survive_the_correction(write_run: WriteR
     cases = [OLMOE.replace("t16", f"t{n}") for n in range(1, 41)]
     base = write_run(*(several(case=case, seed=n) for n, case in enumerate(cases)))
     equal = [several(case=case, seed=100 + n) for n, case in enumerate(cases[1:])]
-    new = write_run(several(1_024_000, case=cases[0], seed=99), *equal, name="new")
+    new = write_run(several(1_031_000, case=cases[0], seed=99), *equal, name="new")
     p = compare(base, new).pairs[0].p
     assert p is not None and 0.025 / 40 < p < 0.025
     strict = pairs_of(base, new, Margins(), holm)[0]
