@@ -294,7 +294,7 @@ def form_of(timer: Timer, goal: Goal, warm: Warm) -> Form:
         return Form(_window_revolutions(timer, warm.call_ns), queued=True)
     if timer.sample_cost_ns() <= CLOCK_SHARE * warm.call_ns:
         return Form()
-    clock = timer.clock_cost_ns()  # a window has no other cost
+    clock = timer.clock_cost_ns()  # a window has hardly any other cost
     return Form(max(1, math.ceil(clock / (CLOCK_SHARE * SLOTS * max(warm.call_ns - clock, 1.0)))))
 
 

@@ -50,6 +50,7 @@ class Turns:
         except Exception as error:
             self._failed(error)
             return
+        # The loop is not in the times, and turns are as long either way: single calls wherever the clock lets.
         short = timer.clock_cost_ns() / CLOCK_SHARE
         self._tell({"event": "ready", "call_ns": warm.call_ns, "batch_below_ns": short})
 

@@ -22,7 +22,7 @@ OTHER_FORMAT = "other format: the new run has this case as {}, which --across-fo
 Key = tuple[str, str, str]
 """Case, target, implementation."""
 Side = tuple[Measurement, str]
-"""A measurement and its line's digest."""
+"""A measurement, or what is compared of it (`results.revolutions`), and its line's digest."""
 _Sides = tuple[dict[Key, Side], dict[Key, Side]]
 
 

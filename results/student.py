@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from statistics import NormalDist
 
 __all__ = ["f_above", "t_above", "t_quantile"]
 
 _TINY = 1e-300
 _SAME = 1e-13
+_FLAT = 1e-6
+"""So near the median the density is that of the median, and the tails' digits would not tell."""
 _NEAR = 1e-6
 """A step of Newton's method by this share leaves an error of its square."""
 _MOST_DEGREES = 1e6
@@ -29,9 +30,9 @@ def t_quantile(probability: float, degrees: float) -> float:
     """
     if not 0.5 <= probability < 1 or not degrees > 0:
         raise ValueError(f"no t quantile at probability {probability} with {degrees} degrees of freedom")
-    if probability == 0.5:
-        return 0.0
     degrees = min(degrees, _MOST_DEGREES)
+    if probability - 0.5 < _FLAT:
+        return (probability - 0.5) / _density(0.0, degrees)
     low, high = 0.0, math.inf
     guess = _guess(probability, degrees)
     while high - low > 1e-10 * guess:
@@ -48,6 +49,8 @@ def t_quantile(probability: float, degrees: float) -> float:
 def _guess(probability: float, degrees: float) -> float:
     """Near the quantile where degrees are not few: the normal deviate and its first corrections (NIST DLMF's predecessor,
     Abramowitz and Stegun 26.7.5)."""
+    from statistics import NormalDist
+
     z = NormalDist().inv_cdf(probability)
     first, second = (z**3 + z) / 4, (5 * z**5 + 16 * z**3 + 3 * z) / 96
     return z + first / degrees + second / degrees**2

@@ -313,7 +313,7 @@ def _tail(line: Measurement, notes: _Notes) -> str:
     if value is not None:
         return time_text(value)
     if line.calls_per_sample > 1:
-        return "- " + notes.mark("no p99: a sample is many calls, since one is too short for the clock")
+        return "- " + notes.mark("no p99: a sample is many calls, since one is too short to be timed alone")
     return f"n={len(line.samples_ns)} " + notes.mark(f"no p99: it takes {samples_needed(99)} samples") if reason else ""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import random
+import sys
 from itertools import pairwise
 from typing import Any
 
@@ -13,6 +14,8 @@ from hypothesis import strategies as st
 from planted import MS, Planted, taken
 
 from harness import sampling
+from harness.aligned import AlignedTimer
+from harness.ranks import Alone
 from harness.sampling import FLOOR_REVOLUTIONS, FLOOR_WINDOWS, Form, Goal, Sampler, Timer, form_of, sample, warm_up
 from results.statistics import Estimate, estimate
 from workloads.problem import SLOTS
@@ -89,6 +92,29 @@ def test_the_loop_counts_too_where_a_sample_is_one_call(reading_ns: int, calls: 
     """A sample of one call reads the clock twice: 0.1 ms holds that a thousand times where a reading takes 50 ns at most."""
     planted = Planted(lambda call, slot: 100_000, reading_ns)
     assert sampled(planted).form.calls == calls
+
+
+def test_a_sample_costs_the_loop_around_its_call_too() -> None:
+    """By a clock that counts the lines of sampling that are run: reading it takes none."""
+    lines = 0
+
+    def traced(frame: Any, event: str, told: Any) -> Any:
+        nonlocal lines
+        lines += event == "line" and frame.f_code.co_filename == sampling.__file__
+        return traced
+
+    timer, before = Timer(Planted(steady), lambda: lines), sys.gettrace()
+    sys.settrace(traced)
+    try:
+        cost = timer.sample_cost_ns()
+    finally:
+        sys.settrace(before)
+    assert 3 <= cost <= 6
+
+
+def test_among_ranks_a_sample_costs_what_reading_the_clock_does() -> None:
+    planted = Planted(steady, reading_ns=20)
+    assert AlignedTimer(planted, planted.now, Alone()).sample_cost_ns() == 20
 
 
 def test_short_calls_have_whole_revolutions_as_samples_and_no_slots() -> None:

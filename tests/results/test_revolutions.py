@@ -40,7 +40,7 @@ def tailed(seed: int, **changes: Any) -> record.Measurement:
 
 @given(st.sampled_from([1, 2, 4, 8, 16, 32, 64]), st.integers(1, 3), st.booleans())
 def test_revolutions_are_sums_of_calls_in_shares_of_at_least_one(share: int, revolutions: int, canary: bool) -> None:
-    count = max(share, 16) * revolutions
+    count = max(share, 16) * 4 * revolutions  # shares enough for a centre
     turn = record.Turn(
         process=0, samples=count, noise=record.Noise(wall_ns=1), canary=count * canary, shares=count // share
     )
@@ -61,15 +61,38 @@ def test_revolutions_are_sums_of_calls_in_shares_of_at_least_one(share: int, rev
 
 
 def test_what_cannot_be_made_revolutions_of_stays_as_it_is() -> None:
-    """One process; windows; turns of one and a half revolutions; shares of three quarters; half as many of the canary."""
+    """One process; windows; turns of 7.5 revolutions; shares of three quarters of one; half as many of the canary."""
     for line in (
         measurement(),
         several(slots=None, calls_per_sample=16),
-        _shared(24, 24, 24),
-        _shared(48, 4, 48),
-        _shared(32, 8, 16),
+        _shared(120, 120, 120),
+        _shared(144, 12, 144),
+        _shared(128, 32, 64),
     ):
         assert in_revolutions(line) is line
+
+
+@pytest.mark.parametrize(
+    ("revolutions", "share", "changed"), [(4, 1, True), (3, 1, False), (2, 4, False), (64, 512, False)]
+)
+def test_too_few_shares_for_a_centre_stay_single_calls(revolutions: int, share: int, changed: bool) -> None:
+    line = _shared(16 * revolutions, 16 * revolutions // share, 16 * revolutions)
+    assert (in_revolutions(line) is not line) == changed
+
+
+def test_a_much_slower_build_keeps_its_canary_though_its_samples_are_of_another_kind(write_run: WriteRun) -> None:
+    """0.1 ms in windows against 15 ms in two revolutions a process, a share for each call."""
+    slow = {"turns": [msgspec.structs.replace(one, shares=32) for one in several().turns]}
+    base, new = in_revolutions(tailed(1)), several(15_000_000, **slow)
+    (pair,) = compare(write_run(base), write_run(new, name="new")).pairs
+    assert (pair.verdict, pair.reason) == ("slower", None)
+
+
+def test_times_that_add_up_to_more_than_a_record_holds_stay_single_calls() -> None:
+    line = _shared(64, 64, 64)
+    vast = msgspec.structs.replace(line, samples_ns=[1 << 60] * 128)
+    assert in_revolutions(line) is not line
+    assert in_revolutions(vast) is vast
 
 
 def _shared(samples: int, shares: int, canary: int) -> record.Measurement:

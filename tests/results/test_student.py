@@ -26,6 +26,11 @@ def test_more_degrees_of_freedom_never_widen(degrees: float, factor: float) -> N
     assert t_quantile(0.975, degrees * factor) <= t_quantile(0.975, degrees)
 
 
+@given(st.floats(0.5, 0.99999), st.floats(0.3, 1e6))
+def test_as_much_lies_above_the_quantile_as_was_asked_for(probability: float, degrees: float) -> None:
+    assert t_above(t_quantile(probability, degrees), degrees) == pytest.approx(1 - probability, rel=1e-6, abs=1e-9)
+
+
 @pytest.mark.parametrize(("probability", "degrees"), [(0.4, 3), (1.0, 3), (0.9, 0), (0.9, float("nan"))])
 def test_nonsense_is_refused(probability: float, degrees: float) -> None:
     with pytest.raises(ValueError, match="no t quantile"):
