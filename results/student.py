@@ -41,8 +41,7 @@ def t_quantile(probability: float, degrees: float) -> float:
         step = missing / _density(guess, degrees)
         if abs(step) < _NEAR * guess:
             return guess + step
-        closer = guess + step if low < guess + step < high else (low + high) / 2
-        guess = closer if closer < math.inf else 2 * guess
+        guess = guess + step if low < guess + step < high else (low + high) / 2
     return guess
 
 

@@ -88,6 +88,13 @@ def test_a_much_slower_build_keeps_its_canary_though_its_samples_are_of_another_
     assert (pair.verdict, pair.reason) == ("slower", None)
 
 
+def test_durations_of_several_ranks_stay_single_calls() -> None:
+    line = _shared(64, 64, 64)
+    alone = record.Ranks(count=1, backend="gloo", hosts=1, shared_cpu=True, threads=[1], rows=[1], assignments=[1])
+    ranked = msgspec.structs.replace(line, ranks=alone)
+    assert in_revolutions(ranked) is ranked
+
+
 def test_times_that_add_up_to_more_than_a_record_holds_stay_single_calls() -> None:
     line = _shared(64, 64, 64)
     vast = msgspec.structs.replace(line, samples_ns=[1 << 60] * 128)

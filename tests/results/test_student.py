@@ -28,7 +28,11 @@ def test_more_degrees_of_freedom_never_widen(degrees: float, factor: float) -> N
 
 @given(st.floats(0.5, 0.99999), st.floats(0.3, 1e6))
 def test_as_much_lies_above_the_quantile_as_was_asked_for(probability: float, degrees: float) -> None:
-    assert t_above(t_quantile(probability, degrees), degrees) == pytest.approx(1 - probability, rel=1e-6, abs=1e-9)
+    assert t_above(t_quantile(probability, degrees), degrees) == pytest.approx(1 - probability, rel=1e-8, abs=1e-12)
+
+
+def test_next_to_the_median_the_quantile_grows_as_the_density_says() -> None:
+    assert t_quantile(0.5 + 1e-9, 1e6) == pytest.approx(1e-9 * math.sqrt(2 * math.pi), rel=1e-6)
 
 
 @pytest.mark.parametrize(("probability", "degrees"), [(0.4, 3), (1.0, 3), (0.9, 0), (0.9, float("nan"))])
