@@ -41,9 +41,9 @@ assumed."""
 ASSUMED_MEMORY = 2.0
 MOST_AUTOCORRELATION = 0.85
 LEAST_DEGREES = 2.0
-BIAS_NOISE = 0.2
+MANY, BIAS_NOISE = 20, 0.2
 """What is seen as bias where there is none, as a standard deviation: this share of the standard error of a slot's median, over
-the root of the number of slots (symmetric samples, 20 to 100 revolutions)."""
+the root of the number of slots (symmetric samples). Of fewer revolutions it stays, for what their memory hides."""
 SAFE = 0.7
 """Standard errors by which the share of the lesser mode is taken for larger: with 1 intervals of two modes hold the truth in up
 to 98 % of trials, with 0 in as few as 86 %."""
@@ -100,7 +100,8 @@ def _median_errors(tables: np.ndarray, ordered: np.ndarray) -> tuple[np.ndarray,
     means = values @ density
     sizes = np.sqrt((values - means[:, None]) ** 2 @ density) / excess
     biases = np.abs(means - values[:, len(levels) // 2]) / excess
-    return sizes, np.maximum(biases - BIAS_NOISE * sizes / math.sqrt(tables.shape[2]), 0.0)
+    unreal = BIAS_NOISE * sizes / math.sqrt(tables.shape[2]) if revolutions >= MANY else 0.0
+    return sizes, np.maximum(biases - unreal, 0.0)
 
 
 def _median_levels(count: int) -> tuple[np.ndarray, np.ndarray]:

@@ -42,7 +42,7 @@ OTHER_SPREAD = 0.025
 """What two runs of equal code differ by, canary and processes apart, as standard deviation of the log ratio, by what the
 canary's name begins with. Of 20 runs of ten processes in two hours, on two cores of a machine shared with strangers, pairs
 differed by 0.5 % beside `cold`, the one that reads memory, and by 0.85 % beside `hot` (roots of the mean of squares; sets of
-runs by 0 to 0.8 and 0 to 0.95 %); with more than 0.8 % nothing could be called the same within 2 %. The canary before `cold`,
+runs by 0 to 0.8 and 0 to 0.95 %), by 0.6 % over all cases: 0.8 % stands for both. The canary before `cold`,
 which multiplied few rows with weights, left 2.5 %, and whatever is not known is taken to. A machine of one's own is calmer, and
 its runs say so (`results.history`)."""
 

@@ -36,7 +36,7 @@ def test_p99_stands_where_it_is_earned(write_run: WriteRun) -> None:
     assert only_row(show_table(write_run(line)))["p99"] == "1.00 ms"
 
 
-def test_calls_too_short_for_the_clock_say_so(write_run: WriteRun) -> None:
+def test_calls_too_short_to_be_timed_alone_say_so(write_run: WriteRun) -> None:
     table = show_table(write_run(measurement(samples_ns=[16_000] * 6, slots=None, calls_per_sample=16)))
     assert (only_row(table)["p50"], only_row(table)["p99"]) == ("1.00 µs", "- [1]")
     assert "too short to be timed alone" in table.notes[0]
