@@ -187,6 +187,53 @@ def test_sampling_ends_soon_after_the_interval_is_narrow_enough(precision: float
     assert len(taken_ns) <= 2 * enough
 
 
+def wandering(call: int, slot: int) -> float:
+    """Whole revolutions that differ by 5 %."""
+    return 10_000 * random.Random(call // SLOTS).lognormvariate(0, 0.05)
+
+
+@pytest.mark.parametrize(("precision", "expected"), [(0.005, 1), (1e-9, 0)])
+def test_windows_far_from_the_goal_are_not_looked_at_in_the_first_second(
+    monkeypatch: pytest.MonkeyPatch, precision: float, expected: int
+) -> None:
+    """Of 5 % a hundred revolutions are within 4 x 0.5 %, and no number within 4 x 1e-9."""
+    looks = _looks(monkeypatch, Goal("latency", precision, 900 * MS))
+    assert min(len(looks), 1) == expected
+
+
+def test_windows_far_from_the_goal_are_looked_at_after_a_second_to_tell_how_it_goes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looks = _looks(monkeypatch, Goal("latency", 1e-9, 5000 * MS))
+    assert 1000 * MS <= min(looks) <= 4100 * MS
+
+
+def _looks(monkeypatch: pytest.MonkeyPatch, goal: Goal) -> list[int]:
+    """When windows of short calls were looked at, ns after sampling began."""
+    planted, looks = Planted(wandering, reading_ns=20), list[int]()
+    timer = Timer(planted, planted.now)
+    sampler = Sampler(timer, goal, Form(1))
+    began = planted.now()
+
+    def looked(*series: Any) -> Estimate:
+        looks.append(planted.now() - began)
+        return estimate(*series)
+
+    monkeypatch.setattr(sampling, "estimate", looked)
+    sampler.go(goal.budget_ns)
+    return looks
+
+
+@pytest.mark.parametrize("precision", [0.002, 0.005, 0.01])
+def test_sampling_of_windows_ends_soon_after_the_interval_is_narrow_enough(precision: float) -> None:
+    planted = Planted(wandering)
+    sampler = Sampler(Timer(planted, planted.now), Goal("latency", precision, 10_000 * MS), Form(1))
+    sampler.go(10_000 * MS)
+    ns = sampler.ns
+    enough = next(n for n in range(FLOOR_WINDOWS, len(ns) + 1) if estimate(ns[:n], None, SLOTS).precision <= precision)
+    assert len(ns) <= 4 * enough + 64
+
+
 def _precision(ns: list[int]) -> float:
     return estimate(ns, list(range(SLOTS)) * (len(ns) // SLOTS), 1).precision
 
