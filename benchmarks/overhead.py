@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter_ns
 from types import SimpleNamespace
@@ -27,31 +28,40 @@ TOLD = "MOEMARK_OVERHEAD"
 """Variable that names the file for (wall ns, calls, ns of a call in a bare loop)."""
 
 
+@dataclass
 class Counted:
-    """A call that counts itself; `ns` of work."""
+    """A function that counts its calls, as what is measured mostly is one, and how many there were."""
 
-    def __init__(self, ns: int) -> None:
-        self.ns, self.calls = ns, 0
-
-    def __call__(self, slot: int = 0) -> None:
-        self.calls += 1
-        if self.ns:
-            end = perf_counter_ns() + self.ns
-            while perf_counter_ns() < end:
-                pass
+    call: Callable[..., None]
+    calls: Callable[[], int]
+    ns: int
+    """What a call takes by itself."""
 
 
 def by_name(name: str) -> Counted:
     """`empty`, or `100us`."""
-    return Counted(0 if name == "empty" else LONG_NS)
+    count, ns = 0, 0 if name == "empty" else LONG_NS
+
+    def empty(_slot: int = 0) -> None:
+        nonlocal count
+        count += 1
+
+    def long(_slot: int = 0) -> None:
+        nonlocal count
+        count += 1
+        end = perf_counter_ns() + ns
+        while perf_counter_ns() < end:
+            pass
+
+    return Counted(long if ns else empty, lambda: count, ns)
 
 
-def tell(call: Counted, measure: Callable[[], object]) -> None:
+def tell(counted: Counted, measure: Callable[[Callable[..., None]], object]) -> None:
     """Runs a tool's measuring of the call and writes what it took."""
-    begin = perf_counter_ns()
-    measure()
-    wall, calls = perf_counter_ns() - begin, call.calls
-    loops = 2_000 if call.ns else 300_000
+    call, begin = counted.call, perf_counter_ns()
+    measure(call)
+    wall, calls = perf_counter_ns() - begin, counted.calls()
+    loops = 2_000 if counted.ns else 300_000
     begin = perf_counter_ns()
     for _ in range(loops):
         call()
@@ -59,7 +69,7 @@ def tell(call: Counted, measure: Callable[[], object]) -> None:
     Path(os.environ[TOLD]).write_text(json.dumps([wall, calls, bare]))
 
 
-def _moemark() -> Callable[[Counted], object]:
+def _moemark() -> Callable[[Callable[..., None]], object]:
     """Warm-up and sampling, with its looks at the interval; what they load is start-up.
 
     What becomes of the samples afterwards is left out, as it is of the other tools.
@@ -70,7 +80,7 @@ def _moemark() -> Callable[[Counted], object]:
     estimate(list(range(100, 132)), [0, 1] * 16, 1)
     gc.freeze()  # as a worker does
 
-    def measured(call: Counted) -> object:
+    def measured(call: Callable[..., None]) -> object:
         timer = Timer(SimpleNamespace(submit=call, synchronize=None), perf_counter_ns)
         goal = Goal("latency", 1e-9, round(SECONDS * 1e9))
         warm = warm_up(timer, goal)
@@ -80,7 +90,7 @@ def _moemark() -> Callable[[Counted], object]:
     return measured
 
 
-def _torch() -> Callable[[Counted], object]:
+def _torch() -> Callable[[Callable[..., None]], object]:
     """`Timer.blocked_autorange`; loading torch is start-up."""
     from torch.utils.benchmark import Timer
 
@@ -90,18 +100,18 @@ def _torch() -> Callable[[Counted], object]:
 CHILD = (
     "import sys; from benchmarks import overhead as o; call = o.by_name(sys.argv[2]); run = getattr(o, sys.argv[1])(); "
 )
-CHILD += "o.tell(call, lambda: run(call))"
+CHILD += "o.tell(call, run)"
 PYTEST = """
 from benchmarks.overhead import by_name, tell
 def test_call(benchmark):
     call = by_name({name!r})
-    tell(call, lambda: benchmark(call))
+    tell(call, benchmark)
 """
 PYPERF = """
 import sys, pyperf
 from benchmarks.overhead import by_name, tell
 call, runner = by_name(sys.argv.pop()), pyperf.Runner()
-tell(call, lambda: runner.bench_func("call", call))
+tell(call, lambda call: runner.bench_func("call", call))
 """
 
 
