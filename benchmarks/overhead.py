@@ -15,6 +15,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 from time import perf_counter_ns
 from types import SimpleNamespace
@@ -56,23 +57,34 @@ def by_name(name: str) -> Counted:
     return Counted(long if ns else empty, lambda: count, ns)
 
 
-def tell(counted: Counted, measure: Callable[[Callable[..., None]], object]) -> None:
-    """Runs a tool's measuring of the call and writes what it took."""
+def tell(counted: Counted, measure: Callable[[Callable[..., None]], object], *arguments: int) -> None:
+    """Runs a tool's measuring of the call and writes what it took; `arguments` are those that the tool gives the call."""
     call, begin = counted.call, perf_counter_ns()
     measure(call)
     wall, calls = perf_counter_ns() - begin, counted.calls()
-    loops = 2_000 if counted.ns else 300_000
-    begin = perf_counter_ns()
-    for _ in range(loops):
-        call()
-    bare = (perf_counter_ns() - begin) / loops
+    loops = 400 if counted.ns else 100_000
+    bare = statistics.median(_bare(call, loops, arguments) for _ in range(5))
     Path(os.environ[TOLD]).write_text(json.dumps([wall, calls, bare]))
 
 
-def _moemark() -> Callable[[Callable[..., None]], object]:
-    """Warm-up and sampling, with its looks at the interval; what they load is start-up.
+def _bare(call: Callable[..., None], loops: int, arguments: tuple[int, ...]) -> float:
+    """Ns of a call in a bare loop."""
+    begin = perf_counter_ns()
+    if arguments:
+        slot = arguments[0]
+        for _ in repeat(None, loops):
+            call(slot)
+    else:
+        for _ in repeat(None, loops):
+            call()
+    return (perf_counter_ns() - begin) / loops
 
-    What becomes of the samples afterwards is left out, as it is of the other tools.
+
+def _moemark() -> Callable[[Callable[..., None]], object]:
+    """Warm-up and sampling to a goal that is never reached, so that the whole second is sampled; what looks load is start-up.
+
+    Few or no looks at the interval fall into it: by ranks they are seen to be in vain. A goal that can be reached has one more,
+    1 ms, at its end. What becomes of the samples afterwards is left out, as it is of the other tools.
     """
     from harness.sampling import Goal, Sampler, Timer, form_of, no_collector, warm_up
     from results.statistics import estimate
@@ -98,26 +110,25 @@ def _torch() -> Callable[[Callable[..., None]], object]:
 
 
 CHILD = (
-    "import sys; from benchmarks import overhead as o; call = o.by_name(sys.argv[2]); run = getattr(o, sys.argv[1])(); "
+    "import sys; from benchmarks import overhead as o; tool, name, *slots = sys.argv[1:]; run = getattr(o, tool)(); "
+    "o.tell(o.by_name(name), run, *map(int, slots))"
 )
-CHILD += "o.tell(call, run)"
 PYTEST = """
 from benchmarks.overhead import by_name, tell
 def test_call(benchmark):
-    call = by_name({name!r})
-    tell(call, benchmark)
+    tell(by_name({name!r}), benchmark)
 """
 PYPERF = """
 import sys, pyperf
 from benchmarks.overhead import by_name, tell
-call, runner = by_name(sys.argv.pop()), pyperf.Runner()
-tell(call, lambda call: runner.bench_func("call", call))
+counted, runner = by_name(sys.argv.pop()), pyperf.Runner()
+tell(counted, lambda call: runner.bench_func("call", call))
 """
 
 
 def _command(tool: str, name: str, folder: Path) -> list[str]:
     if tool == "moemark":
-        return [sys.executable, "-c", CHILD, "_moemark", name]
+        return [sys.executable, "-c", CHILD, "_moemark", name, "0"]
     if tool == "torch.utils.benchmark":
         return [sys.executable, "-c", CHILD, "_torch", name]
     if tool == "pyperf":

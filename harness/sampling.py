@@ -59,11 +59,11 @@ LOOK_GROWTH, MOST_GROWTH = 1.2, 4.0
 quarter is there of what would narrow it to the goal,"""
 LOOK_SHARE = 0.0015
 """and not before a look (by the shortest for each sample) is so small a share of the time that has gone by since the last,"""
-VAIN, TOLD_NS = 4.0, 1_000_000_000
-"""An interval of windows that is, by their ranks alone, so many times as wide as its goal is not looked at in the first second:
-later a look is a small share of the time, and tells how sampling goes."""
 MOST_BETWEEN = 0.5
 """but when this share of the budget has gone by: a look during which the system did something else counts for nothing."""
+VAIN, TOLD_NS = 4.0, 1_000_000_000
+"""An interval of windows that is, by their ranks alone, so many times as wide as its goal is not looked at before so much time
+has gone by (of one go): from then on a look is a small share of it, and tells how sampling goes."""
 
 
 class Submits(Protocol):
@@ -360,7 +360,7 @@ class Sampler:
 
     @property
     def _vain(self) -> bool:
-        """Whether a look at windows would surely not end sampling, by ranks: half a root of n of them is a standard error."""
+        """Whether a look at windows would most likely not end sampling: half a root of n of their ranks is a standard error."""
         if not self.form.revolutions:
             return False
         ordered, middle = sorted(self.ns), len(self.ns) // 2
@@ -394,7 +394,7 @@ class Sampler:
             if count < look_at or elapsed < due:
                 continue
             if not sustained and elapsed < TOLD_NS and self._vain:
-                look_at = count * MOST_GROWTH
+                look_at = count * max(LOOK_GROWTH, min(TOLD_NS / max(elapsed, 1), MOST_GROWTH))
                 continue
             looked = self._timer.now()
             now = estimate(self.ns, self.slots, self.form.calls)

@@ -19,11 +19,13 @@ from harness.targets import TargetName
 from results.compare import Margins
 from workloads.case import Case
 
-__all__ = ["effect_environment", "neighbour", "run"]
+__all__ = ["CHANGED_BY", "effect_environment", "neighbour", "run"]
 
 HERE = Path(__file__).resolve().parent
 IMPLEMENTATION = "delayed"
 BUDGET_S = 6.0
+CHANGED_BY = "work"
+"""How a side is made slower; by waiting, once, the change was not of the size that was asked for."""
 
 
 def run(trial: Trial, scratch: Path) -> dict[str, Any]:
