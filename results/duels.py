@@ -20,6 +20,7 @@ from results.pairs import (
     look_level,
     pooled,
     surviving,
+    without_outlying,
 )
 from results.statistics import Ratio, Verdict, verdict
 
@@ -45,6 +46,8 @@ class CaseDecision:
     p: float | None = None
     """One-sided p of the verdict slower or faster, the looks accounted for."""
     reason: str | None = None
+    set_aside: int = 0
+    """Of the pairs, those that lie far from the others: they do not count."""
     contended: int = 0
     """Process pairs during whose turns other work used the machine: it falls on both sides, and widens the interval."""
 
@@ -174,7 +177,8 @@ class _Look:
     def at(self, one: Evidence) -> CaseDecision:
         """What would be decided now."""
         centres, needed = one.centres, LEAST_PAIRS if self.calibration else LEAST_PAIRS_UNCALIBRATED
-        found = joined(centres, self.calibration)
+        near = without_outlying(centres, self.calibration)
+        found = joined(near, self.calibration)
         ratio, threshold, reason = found.interval(self.level), self.margins.threshold, None
         word = verdict(ratio, threshold, self.margins.same)
         if len(centres) < needed:
@@ -182,7 +186,8 @@ class _Look:
         tails = {"slower": found.p_above, "faster": found.p_below}
         p = min(1.0, tails[word](threshold) * LEVEL / self.level) if word in tails else None
         turns = sum(centre.turns for centre in centres)
-        return CaseDecision(one.case, one.implementations, word, ratio, len(centres), turns, p, reason)
+        aside = len(centres) - len(near)
+        return CaseDecision(one.case, one.implementations, word, ratio, len(centres), turns, p, reason, aside)
 
     def finally_of(self, one: _Joint) -> CaseDecision:
         """The last word on a case."""
@@ -201,7 +206,8 @@ class _Look:
         """Whether a change beyond the threshold, either way or one of these, is not out of the question."""
         if len(one.centres) < 2:
             return False
-        found, threshold = joined(one.centres, self.calibration), self.margins.threshold
+        near, threshold = without_outlying(one.centres, self.calibration), self.margins.threshold
+        found = joined(near, self.calibration)
         tails = {"slower": found.p_above, "faster": found.p_below}
         return min(tails[way](threshold) for way in ways or CHANGED) < LEANING
 

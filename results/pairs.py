@@ -10,6 +10,7 @@ several fresh process pairs. All on the log scale, d = log(time of B's turn) - l
    q = (d0 + sum(w (m - c)^2)) / (d0 + P - 1) and d0 + P - 1 degrees of freedom (Hartung-Knapp, shrunk towards the calibration).
    tau is what pairs differ by on this machine, learnt from all cases that are decided together (`pooled`), d0 how many pairs
    that knowledge is worth. Without it d0 = 0, the weights are equal, and this is Student's t over the pairs.
+   At most a fifth of the pairs, which lie far from the others, are set aside before (`without_outlying`), and told of.
 3. *Several looks* share the error: an early one must be beyond three standard errors (Haybittle 1971; Peto et al. 1976), and
    the last one has what is left (Bonferroni): looking after every pair costs it next to nothing.
 4. *Several cases* share it by Holm (any of these slower?) or Benjamini-Hochberg (which of these changed?).
@@ -21,6 +22,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from statistics import median
 from typing import TYPE_CHECKING
 
 from results.stacks import stacks
@@ -49,6 +51,7 @@ __all__ = [
     "look_level",
     "pooled",
     "surviving",
+    "without_outlying",
 ]
 
 LEVEL = 0.05
@@ -67,6 +70,12 @@ OUTLYING = 3.0
 """A case's variance that is smaller or larger than the expected one by more than a factor e^3 counts as if it were by that."""
 UNLIKE = 0.05
 """A case whose pairs differ by more than all but so many of such cases would is judged by its own pairs alone."""
+SET_ASIDE = 0.2
+"""Most of the pairs that are set aside: the processes of a case in which memory lay ill are a few in a hundred, and up to half
+as slow again, while a change is in all of them."""
+FAR, NEAR, LEAST_ALONE = 5.0, 3.0, 8
+"""Standard deviations from the median: these are beyond the first, and all others within the second, since between them there
+would be no telling. By the calibration, or of so many pairs or more by 1.4826 of their own median deviations."""
 LEAST_CASES, LEAST_POOL = 6, 12
 """Cases, and degrees of freedom of their pairs, from which they calibrate each other."""
 
@@ -195,6 +204,26 @@ def joined(pairs: Sequence[Centre], calibration: Calibration | None = None) -> J
     if calibration and squares / own > _least_unlike(own):
         return joined(pairs)
     return Joined(centre, math.sqrt((worth + squares) / (worth + own) / total), worth + own, len(pairs))
+
+
+def without_outlying(pairs: Sequence[Centre], calibration: Calibration | None = None) -> list[Centre]:
+    """The pairs less at most a fifth of them that lie far from all others; all of them where that is not clear.
+
+    Without a calibration, and of fewer than 8 pairs, it never is.
+    """
+    middle = median(one.log for one in pairs)
+    distances = [abs(one.log - middle) for one in pairs]
+    if calibration:
+        scales = [math.hypot(calibration.tau, one.error) for one in pairs]
+    elif len(pairs) >= LEAST_ALONE:
+        own = 1.4826 * median(distances)
+        scales = [max(own, one.error) for one in pairs]
+    else:
+        return list(pairs)
+    far = [distance > FAR * scale for distance, scale in zip(distances, scales, strict=True)]
+    near = [distance <= NEAR * scale for distance, scale in zip(distances, scales, strict=True)]
+    clear = sum(far) + sum(near) == len(pairs) and sum(far) <= SET_ASIDE * len(pairs)
+    return [one for one, away in zip(pairs, far, strict=True) if not (clear and away)]
 
 
 @lru_cache

@@ -340,7 +340,8 @@ def _duel_row(one: CaseDecision, notes: _Notes) -> tuple[str, ...]:
     beside = (
         f"contended: other work used the machine during {one.contended} of its process pairs" if one.contended else None
     )
-    word = " ".join([one.verdict, *(notes.mark(text) for text in (one.reason, beside) if text)])
+    aside = f"{one.set_aside} of its process pairs, far from all others, set aside" if one.set_aside else None
+    word = " ".join([one.verdict, *(notes.mark(text) for text in (one.reason, aside, beside) if text)])
     if one.ratio is None:
         return (names, "", "", "", "", word)
     low_high = f"{change(one.ratio.low)} .. {change(one.ratio.high)}"

@@ -224,10 +224,36 @@ def test_a_change_of_all_cases_is_seen_in_either_direction() -> None:
         assert found.wrong == 0
 
 
-def test_a_table_says_which_decisions_were_contended() -> None:
+def test_a_table_says_which_decisions_were_contended_and_what_was_set_aside() -> None:
     calm = CaseDecision(
         "moe-layer/olmoe-1b-7b/ep1/t1/fp32/balanced/latency", ("sorted", "sorted"), "unsure", None, 5, 100
     )
-    table = duel_table([calm, replace(calm, contended=3)])
-    assert [section.rows[0][-1] for section in table.sections] == ["unsure", "unsure [1]"]
-    assert table.notes == ("contended: other work used the machine during 3 of its process pairs",)
+    table = duel_table([calm, replace(calm, contended=3), replace(calm, set_aside=1, contended=3)])
+    assert [section.rows[0][-1] for section in table.sections] == ["unsure", "unsure [1]", "unsure [2] [1]"]
+    assert table.notes == (
+        "contended: other work used the machine during 3 of its process pairs",
+        "1 of its process pairs, far from all others, set aside",
+    )
+
+
+# ---- pairs that lie far from all others
+
+
+def test_a_pair_in_which_a_process_lay_ill_hides_no_change_and_is_told_of() -> None:
+    logs = {case: wandering(0.0, SPREAD, 5) for case in NINE}
+    logs[NINE[-1]] = [*wandering(0.08, SPREAD, 4), 0.6]
+    found = fought(logs)
+    LOOKS.first(found, 5)
+    decision = found[-1].decision
+    assert decision is not None
+    assert (decision.verdict, decision.pairs, decision.set_aside) == ("slower", 5, 1)
+
+
+def test_pairs_of_two_kinds_all_count() -> None:
+    logs = {case: wandering(0.0, SPREAD, 5) for case in NINE}
+    logs[NINE[-1]] = [0.0, 0.6, 0.01, 0.6, 0.0]
+    found = fought(logs)
+    LOOKS.first(found, 5)
+    decision = found[-1].decision
+    assert decision is not None
+    assert (decision.verdict, decision.set_aside) == ("unsure", 0)

@@ -17,6 +17,7 @@ from results.pairs import (
     joined,
     look_level,
     pooled,
+    without_outlying,
 )
 from results.student import t_above, t_quantile
 
@@ -202,3 +203,42 @@ def test_probability_and_quantile_are_inverse(probability: float, degrees: float
     t = t_quantile(probability, degrees)
     assert t_above(t, degrees) == pytest.approx(1 - probability, rel=1e-6)
     assert t_above(-t, degrees) == pytest.approx(probability, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("logs", "left"),
+    [
+        ([0.0, 0.001, -0.002, 0.003, 0.4], 4),
+        ([0.0, 0.001, -0.002, 0.4], 4),
+        ([0.0, 0.001, -0.002, 0.003, 0.001, 0.4, -0.3, 0.002, 0.0, 0.001], 8),
+        ([0.0, 0.001, -0.002, 0.3, 0.001, 0.4, -0.3, 0.002, 0.0, 0.001], 10),
+        ([0.0, 0.001, -0.002, 0.016, 0.4], 5),
+        ([0.0, 0.001, -0.002, 0.003, 0.012], 5),
+    ],
+    ids=["one of five", "one of four is too many", "two of ten", "three of ten", "one between", "near"],
+)
+def test_a_few_pairs_far_from_all_others_are_set_aside(logs: list[float], left: int) -> None:
+    found = without_outlying([Centre(log, 0.0014, 40) for log in logs], Calibration(TAU))
+    assert len(found) == left
+    assert [one.log for one in found] == (logs if left == len(logs) else [log for log in logs if abs(log) < 0.1])
+
+
+def test_without_a_calibration_only_many_pairs_tell_which_are_far() -> None:
+    logs = [0.0, 0.001, -0.002, 0.4, 0.003, 0.001, -0.001, 0.002]
+    pairs = [Centre(log, 0.0014, 40) for log in logs]
+    assert [one.log for one in without_outlying(pairs)] == [log for log in logs if log != 0.4]
+    assert without_outlying(pairs[:7]) == pairs[:7]
+
+
+@pytest.mark.parametrize("calibration", [None, Calibration(TAU)])
+def test_intervals_cover_beside_pairs_in_which_a_process_lay_ill(calibration: Calibration | None) -> None:
+    """In one of twenty pairs a side is a third slower."""
+    random = np.random.default_rng(8)
+
+    def trial() -> list[Centre]:
+        struck = random.choice([0.0, 0.3, -0.3], 10, p=[0.95, 0.025, 0.025])
+        return [Centre(one.log + ill, one.error, 40) for one, ill in zip(centres(random, 10), struck, strict=True)]
+
+    found = [joined(without_outlying(trial(), calibration), calibration).interval() for _ in range(2000)]
+    assert 0.93 < np.mean([one.low <= 1 <= one.high for one in found]) < 0.975
+    assert np.quantile([one.high - one.low for one in found], 0.9) < 0.02
