@@ -239,7 +239,7 @@ def test_a_table_says_which_decisions_were_contended_and_what_was_set_aside() ->
 # ---- pairs that lie far from all others
 
 
-def test_a_pair_in_which_a_process_lay_ill_hides_no_change_and_is_told_of() -> None:
+def test_a_pair_in_which_a_process_is_far_slower_hides_no_change_and_is_told_of() -> None:
     logs = {case: wandering(0.0, SPREAD, 5) for case in NINE}
     logs[NINE[-1]] = [*wandering(0.08, SPREAD, 4), 0.6]
     found = fought(logs)

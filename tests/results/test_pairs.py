@@ -231,13 +231,13 @@ def test_without_a_calibration_only_many_pairs_tell_which_are_far() -> None:
 
 
 @pytest.mark.parametrize("calibration", [None, Calibration(TAU)])
-def test_intervals_cover_beside_pairs_in_which_a_process_lay_ill(calibration: Calibration | None) -> None:
+def test_intervals_cover_beside_pairs_in_which_a_process_is_far_slower(calibration: Calibration | None) -> None:
     """In one of twenty pairs a side is a third slower."""
     random = np.random.default_rng(8)
 
     def trial() -> list[Centre]:
         struck = random.choice([0.0, 0.3, -0.3], 10, p=[0.95, 0.025, 0.025])
-        return [Centre(one.log + ill, one.error, 40) for one, ill in zip(centres(random, 10), struck, strict=True)]
+        return [Centre(one.log + more, one.error, 40) for one, more in zip(centres(random, 10), struck, strict=True)]
 
     found = [joined(without_outlying(trial(), calibration), calibration).interval() for _ in range(2000)]
     assert 0.93 < np.mean([one.low <= 1 <= one.high for one in found]) < 0.975
