@@ -71,8 +71,8 @@ OUTLYING = 3.0
 UNLIKE = 0.05
 """A case whose pairs differ by more than all but so many of such cases would is judged by its own pairs alone."""
 SET_ASIDE = 0.2
-"""Most of the pairs that are set aside: now and then a process is much slower than all others (three of 32 times that a permutation
-was prepared, by two thirds), while a change is in all of them."""
+"""Most of the pairs that are set aside: now and then a process is much slower than all others (three of 32 times that a
+permutation was prepared, by two thirds), while a change is in all of them."""
 FAR, NEAR, LEAST_ALONE = 5.0, 3.0, 8
 """Standard deviations from the median: these are beyond the first, and all others within the second, since between them there
 would be no telling. By the calibration, or of so many pairs or more by 1.4826 of their own median deviations."""
