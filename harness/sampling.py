@@ -393,7 +393,7 @@ class Sampler:
                 return elapsed
             if count < look_at or elapsed < due:
                 continue
-            if not sustained and elapsed < TOLD_NS and self._vain:
+            if elapsed < TOLD_NS and self._vain:
                 look_at = count * max(LOOK_GROWTH, min(TOLD_NS / max(elapsed, 1), MOST_GROWTH))
                 continue
             looked = self._timer.now()

@@ -15,6 +15,7 @@ from results.pairs import (
     LEVEL,
     Calibration,
     Centre,
+    Joined,
     holm,
     joined,
     look_level,
@@ -177,8 +178,7 @@ class _Look:
     def at(self, one: Evidence) -> CaseDecision:
         """What would be decided now."""
         centres, needed = one.centres, LEAST_PAIRS if self.calibration else LEAST_PAIRS_UNCALIBRATED
-        near = without_outlying(centres, self.calibration)
-        found = joined(near, self.calibration)
+        found, aside = self._found(one)
         ratio, threshold, reason = found.interval(self.level), self.margins.threshold, None
         word = verdict(ratio, threshold, self.margins.same)
         if len(centres) < needed:
@@ -186,7 +186,6 @@ class _Look:
         tails = {"slower": found.p_above, "faster": found.p_below}
         p = min(1.0, tails[word](threshold) * LEVEL / self.level) if word in tails else None
         turns = sum(centre.turns for centre in centres)
-        aside = len(centres) - len(near)
         return CaseDecision(one.case, one.implementations, word, ratio, len(centres), turns, p, reason, aside)
 
     def finally_of(self, one: _Joint) -> CaseDecision:
@@ -206,10 +205,14 @@ class _Look:
         """Whether a change beyond the threshold, either way or one of these, is not out of the question."""
         if len(one.centres) < 2:
             return False
-        near, threshold = without_outlying(one.centres, self.calibration), self.margins.threshold
-        found = joined(near, self.calibration)
+        (found, _), threshold = self._found(one), self.margins.threshold
         tails = {"slower": found.p_above, "faster": found.p_below}
         return min(tails[way](threshold) for way in ways or CHANGED) < LEANING
+
+    def _found(self, one: Evidence) -> tuple[Joined, int]:
+        """What its pairs say together, and how many of them were set aside."""
+        near = without_outlying(one.centres, self.calibration)
+        return joined(near, self.calibration), len(one.centres) - len(near)
 
 
 def settled(decisions: Sequence[CaseDecision]) -> list[CaseDecision]:
