@@ -58,8 +58,10 @@ class DuelOptions:
         """Raises UserError for a number that cannot be meant."""
         if not 0 < self.budget_s < 1e9:
             raise UserError("--budget must be a positive number of seconds, for instance --budget 6s")
-        if not 2 <= self.rounds <= 8:
-            raise UserError("--rounds must be between 2 and 8: process pairs are the unit of a decision")
+        if not 2 <= self.rounds <= 5:
+            raise ValueError(
+                "between 2 and 5 rounds: process pairs are the unit of a decision, and each look costs error"
+            )
 
 
 @dataclass(frozen=True)
@@ -145,7 +147,7 @@ def fight(cases: Sequence[Case], sides: tuple[Side, Side], options: DuelOptions,
             say(f"left out ({count} cases): {reason}")
         with hold_devices(corner.devices, say):
             looks = Looks(len(comparable), options.rounds, options.margins)
-            ring.rounds(comparable, looks.first, options.stop_early)
+            ring.rounds(comparable, options.rounds, looks.first, options.stop_early)
             comparable = _comparable(comparable)
             decisions = ring.again(comparable, looks)
     wall = time.monotonic() - began
@@ -240,10 +242,14 @@ class _Ring:
         return corner
 
     def rounds(
-        self, contests: list[Contest], look: Callable[[list[_Evidence], int], None], stop_early: bool = True
+        self,
+        contests: list[Contest],
+        rounds: int,
+        look: Callable[[list[_Evidence], int], None],
+        stop_early: bool = True,
     ) -> None:
         """Round after round until every case is decided, the rounds are over, or a side does not start any more."""
-        for number in range(1, self._options.rounds + 1):
+        for number in range(1, rounds + 1):
             try:
                 self._round([c for c in contests if c.open or (c.failure is None and not stop_early)])
             except UserError as error:
@@ -252,9 +258,7 @@ class _Ring:
             contests = [contest for contest in contests if not contest.left_out]
             look([_Evidence.of(one) for one in contests if one.failure is None], number)
             left = sum(contest.open for contest in contests)
-            self._say(
-                f"round {number} of {self._options.rounds}: {len(contests) - left} of {len(contests)} cases decided"
-            )
+            self._say(f"round {number} of {rounds}: {len(contests) - left} of {len(contests)} cases decided")
             if not left and stop_early:
                 return
 
@@ -272,7 +276,7 @@ class _Ring:
         fresh = [Contest(contest.case, contest.implementations, again=True) for contest in again]
         if again:
             self._say(f"a second look at {len(again)} of {len(contests)} cases")
-            self.rounds(fresh, lambda found, number: looks.second(first, found, number))
+            self.rounds(fresh, looks.rounds_again, lambda found, number: looks.second(first, found, number))
         second = [_Evidence.of(contest) for contest in fresh if contest.failure is None]
         found = {one.case: one for one in looks.final(first, second)}
         for contest, more in zip(again, fresh, strict=True):

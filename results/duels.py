@@ -25,8 +25,11 @@ from results.pairs import (
 )
 from results.statistics import Ratio, Verdict, verdict
 
-__all__ = ["CaseDecision", "Evidence", "Looks", "settled"]
+__all__ = ["LONGER", "CaseDecision", "Evidence", "Looks", "settled"]
 
+LONGER = 2
+"""Times as many rounds as the first look has the second may take: what five more pairs leave open is a small change, or a noisy
+case."""
 LEANING = 0.25
 """One-sided p of a change beyond the threshold below which a case is measured on, though it looks the same."""
 CHANGED = ("slower", "faster")
@@ -93,9 +96,15 @@ class Looks:
         return range(min(LEAST_PAIRS, self.rounds) if self.cases >= LEAST_CASES else self.rounds, self.rounds + 1)
 
     @property
-    def after_again(self) -> range:
-        """After which of the second, in which the pairs of the first count as well: from its second pair on."""
-        return range(min(2, self.rounds), self.rounds + 1)
+    def rounds_again(self) -> int:
+        """The most rounds of the second look."""
+        return LONGER * self.rounds
+
+    @property
+    def after_again(self) -> list[int]:
+        """After which of these, in which the pairs of the first count as well: from the second pair on, then twice more."""
+        whole, most = self.rounds, self.rounds_again
+        return [*range(min(2, whole), whole + 1), (whole + most) // 2, most]
 
     @property
     def final_level(self) -> float:
@@ -117,7 +126,7 @@ class Looks:
     def second(self, first: Sequence[Evidence], second: Sequence[Evidence], number: int) -> None:
         """After round `number` of the second look: closes the cases that the pairs of both decide, at last all."""
         if number in self.after_again:
-            last, whole = number == self.rounds, _joint(first, second)
+            last, whole = number == self.rounds_again, _joint(first, second)
             look = self._look(whole, self.final_level if last else EARLY_LEVEL)
             _close(whole, [look.finally_of(one) for one in whole], look, last)
 

@@ -16,12 +16,14 @@ from typing import Literal
 
 from benchmarks.campaign.matrix import ROUNDS
 from results.compare import Margins
-from results.duels import CaseDecision, Looks
+from results.duels import LONGER, CaseDecision, Looks
 from results.pairs import Centre, centre_of
 
-__all__ = ["Fought", "How", "Outcome", "Recorded", "centres_of", "replayed"]
+__all__ = ["NEEDED", "Fought", "How", "Outcome", "Recorded", "centres_of", "replayed"]
 
 CHANGED = ("slower", "faster")
+NEEDED = (1 + LONGER) * ROUNDS
+"""Most process pairs of a decision."""
 How = Literal["together", "one of them", "alone"]
 """Which cases of a duel are changed: all of them, one of them, or its only one."""
 Recorded = Sequence[Mapping[str, Centre]]
@@ -38,6 +40,8 @@ class Outcome:
     """Verdicts the wrong way: faster where it was slower, or the other way round."""
     covered: int = 0
     """Intervals that hold the truth."""
+    pairs: int = 0
+    """Process pairs that all decisions took."""
     families: int = 0
     """Times all cases were decided together."""
     crying: int = 0
@@ -71,12 +75,12 @@ def replayed(
 
     `alone`: each case has a duel for itself. Raises ValueError with too few pairs.
     """
-    if len(recorded) < 2 * ROUNDS:
-        raise ValueError(f"{len(recorded)} process pairs were recorded, a replay draws {2 * ROUNDS}")
+    if len(recorded) < NEEDED:
+        raise ValueError(f"{len(recorded)} process pairs were recorded, a replay draws {NEEDED}")
     source, shift = random.Random(seed), math.log1p(effect)
     cases, outcome = list(recorded[0]), Outcome(effect)
     for _ in range(times):
-        drawn = source.sample(recorded, 2 * ROUNDS)
+        drawn = source.sample(recorded, NEEDED)
         changed = [source.choice(cases)] if how == "one of them" else cases
         # Which side is called B is a matter of names: swapping keeps equal code equal, whatever one pair's luck was.
         signs = [source.choice((1, -1)) for _ in drawn]
@@ -131,5 +135,6 @@ def _count(outcome: Outcome, decisions: Sequence[CaseDecision]) -> None:
     outcome.crying += any(one.verdict in CHANGED for one in decisions)
     for one in decisions:
         outcome.verdicts[one.verdict] += 1
+        outcome.pairs += one.pairs
         outcome.wrong += one.verdict in CHANGED and (one.verdict == "slower") is not (truth > 1)
         outcome.covered += one.ratio is not None and one.ratio.low <= truth <= one.ratio.high

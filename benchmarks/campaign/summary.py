@@ -10,8 +10,7 @@ from functools import partial
 from itertools import product
 from typing import Any
 
-from benchmarks.campaign.matrix import ROUNDS
-from benchmarks.campaign.replay import CHANGED, How, Outcome, Recorded, centres_of, replayed
+from benchmarks.campaign.replay import CHANGED, NEEDED, How, Outcome, Recorded, centres_of, replayed
 from results.compare import Margins
 
 __all__ = ["Share", "table", "wilson"]
@@ -80,7 +79,7 @@ def table(stored: Mapping[str, Mapping[str, Any]]) -> str:
     lines = ["| what | count | share | 95 % interval | goal | |", "|---|---|---|---|---|---|"]
     lines += [share.line() for share in [*_live(duels), *_peers(stored.values())]]
     recorded = centres_of([one["pairs"] for one in duels if one["trial"]["name"].startswith("quiet-")])
-    if len(recorded) >= 2 * ROUNDS:
+    if len(recorded) >= NEEDED:
         lines += [share.line() for share in _replays(recorded)]
     shared = (
         "Decisions of one duel share processes, and replays share pairs: intervals are somewhat too narrow for that."
@@ -166,13 +165,14 @@ def _answered(recorded: Recorded, question: Question) -> Outcome:
 def _shares(recorded: Recorded, question: Question, outcome: Outcome) -> Iterator[Share]:
     effect, how, margins = question
     where = f"replay, {WORDS[how].format(len(recorded[0]))}, threshold {margins.threshold:.0%}"
+    took = f"(of {outcome.pairs / outcome.decisions:.1f} process pairs)"
     hits = sum(outcome.verdicts[word] for word in (("slower",) if effect else CHANGED))
     if effect:
         floor = FLOORS.get((effect, margins.threshold))
-        yield Share(f"{where}: {effect:.0%} seen", hits, outcome.decisions, floor=floor)
+        yield Share(f"{where}: {effect:.0%} seen {took}", hits, outcome.decisions, floor=floor)
         yield Share(f"{where}: {effect:.0%}, the wrong way (goal: none)", outcome.wrong, outcome.decisions)
         return
-    yield Share(f"{where}: false alarms", hits, outcome.decisions, ceiling=0.02)
+    yield Share(f"{where}: false alarms {took}", hits, outcome.decisions, ceiling=0.02)
     yield Share(f"{where}: interval holds the truth", outcome.covered, outcome.decisions)
     if how == "together":
         yield Share(f"{where}: any of them", outcome.crying, outcome.families, ceiling=0.05)
