@@ -114,7 +114,7 @@ def duel(
         str | None, typer.Option(help="KIND:DEVICE[?option=value]; default: the first torch one.")
     ] = None,
     budget: Annotated[
-        float | None, typer.Option(parser=seconds, metavar="TIME", help="Sampling a decision: 6s.")
+        float | None, typer.Option(parser=seconds, metavar="TIME", help="Sampling in the first look at a case: 6s.")
     ] = None,
     threshold: Threshold = None,
     same: Same = None,

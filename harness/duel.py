@@ -3,7 +3,7 @@
 A side is an interpreter, or an implementation within one. Each round starts a fresh process on both sides, which visit the
 undecided cases in an order of their own; within a case only one side runs at a time. After a round the decision is looked at
 (`results.duels` says after which), and a case that is decided is left alone. Cases that changed, may have, or are unsure, get a
-second look with fresh pairs until the pairs of both decide. Read `fight` first.
+second look with fresh pairs until the pairs of both decide, or it is over. Read `fight` first.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class DuelOptions:
-    """How to decide. `budget_s` is sampling per decision, both sides together, start-up and checks apart."""
+    """How to decide. `budget_s` is sampling in the first look at a case, both sides together, start-up and checks apart."""
 
     budget_s: float = 6.0
     margins: Margins = field(default_factory=Margins)
@@ -92,6 +92,8 @@ class Contest:
     """Whether it failed because neither side can do it, or one has no implementation of the name that was asked of it."""
     again: bool = False
     """Whether this is its second look: then it was measured in the first."""
+    pairs_again: int = 0
+    """How many of the pairs, the last ones, are of its second look."""
     contended: int = 0
     """Process pairs during whose turns other work used the machine."""
     decision: CaseDecision | None = None
@@ -184,7 +186,7 @@ def _comparable(contests: Sequence[Contest]) -> list[Contest]:
 
 
 def _decided(contest: Contest) -> CaseDecision:
-    if contest.decision is not None:
+    if contest.decision is not None and contest.failure is None:
         return contest.decision
     reason = contest.failure or "no decision was reached"
     word: Literal["failed", "not comparable"] = "failed" if contest.broken else "not comparable"
@@ -192,10 +194,10 @@ def _decided(contest: Contest) -> CaseDecision:
 
 
 def _after_failure(second: Contest, first: CaseDecision) -> CaseDecision:
-    """A second look that failed: a broken B counts at once, else nothing is known beyond the first look."""
+    """A second look that failed: a broken B counts at once, else nothing counts beyond the first look."""
     if second.broken:
         return _decided(second)
-    return replace(first, verdict="unsure", p=None, reason=f"no second look: {second.failure}")
+    return replace(first, verdict="unsure", p=None, reason=f"its second look failed: {second.failure}")
 
 
 class _Ring:
@@ -263,10 +265,11 @@ class _Ring:
                 return
 
     def _give_up(self, contests: list[Contest], reason: str) -> None:
-        """What is decided stays; these cases are not."""
-        self._say(f"{reason}: {len(contests)} cases are left undecided")
+        """What is decided stays; these cases are not, unless the pairs of both looks that are there decide them."""
+        self._say(f"{reason}: {len(contests)} cases are left as they are")
         for contest in contests:
-            contest.failure = reason
+            if not (contest.again and contest.pairs):
+                contest.failure = reason
 
     def again(self, contests: list[Contest], looks: Looks) -> list[CaseDecision]:
         """Cases that changed, may have, or are open, once more with fresh pairs; then the decision on each by all pairs."""
@@ -281,7 +284,8 @@ class _Ring:
         found = {one.case: one for one in looks.final(first, second)}
         for contest, more in zip(again, fresh, strict=True):
             contest.pairs += more.pairs
-            contest.contended += more.contended
+            contest.pairs_again = len(more.pairs)
+            contest.contended += more.contended if more.failure is None else 0
         for contest in fresh:
             if contest.failure is not None:
                 found[contest.case.id] = _after_failure(contest, found[contest.case.id])

@@ -122,4 +122,5 @@ def _write(path: Path, ask: DuelAsk, found: Fight) -> None:
 
 def _contest_row(case: Case, contest: Any) -> dict[str, Any]:
     pairs = [[[turn.first, turn.a_ns, turn.b_ns] for turn in turns] for turns in contest.pairs]
-    return {"case": case.id, "implementations": contest.implementations, "failure": contest.failure, "pairs": pairs}
+    about = {"case": case.id, "implementations": contest.implementations, "failure": contest.failure}
+    return about | {"pairs": pairs, "pairs_again": contest.pairs_again}

@@ -28,8 +28,7 @@ from results.statistics import Ratio, Verdict, verdict
 __all__ = ["LONGER", "CaseDecision", "Evidence", "Looks", "settled"]
 
 LONGER = 2
-"""Times as many rounds as the first look has the second may take: what five more pairs leave open is a small change, or a noisy
-case."""
+"""The second look may take so many times the rounds of the first: what is open even then is a small change, or a noisy case."""
 LEANING = 0.25
 """One-sided p of a change beyond the threshold below which a case is measured on, though it looks the same."""
 CHANGED = ("slower", "faster")
@@ -90,6 +89,10 @@ class Looks:
     rounds: int
     margins: Margins
 
+    def __post_init__(self) -> None:
+        """Raises ValueError where so many rounds give more looks than the level can be shared by."""
+        look_level(self._most_looks)
+
     @property
     def after(self) -> range:
         """After which rounds of the first look: from three pairs on where many cases calibrate each other, else once."""
@@ -102,14 +105,19 @@ class Looks:
 
     @property
     def after_again(self) -> list[int]:
-        """After which of these, in which the pairs of the first count as well: from the second pair on, then twice more."""
+        """After which rounds of the second look, in which the pairs of the first count as well: from its second pair on each, and
+        beyond as many as the first had half-way and at the end."""
         whole, most = self.rounds, self.rounds_again
-        return [*range(min(2, whole), whole + 1), (whole + most) // 2, most]
+        return sorted({*range(min(2, whole), whole + 1), (whole + most) // 2, most})
 
     @property
     def final_level(self) -> float:
         """The level that all looks of a case leave for the last word; the last one of the first look says no change."""
-        return look_level(len(self.after) - 1 + len(self.after_again))
+        return look_level(self._most_looks)
+
+    @property
+    def _most_looks(self) -> int:
+        return len(self.after) - 1 + len(self.after_again)
 
     def first(self, evidence: Sequence[Evidence], number: int) -> None:
         """After round `number`: closes the cases that are decided, and after the last round all."""

@@ -12,7 +12,7 @@ several fresh process pairs. All on the log scale, d = log(time of B's turn) - l
    that knowledge is worth. Without it d0 = 0, the weights are equal, and this is Student's t over the pairs.
    At most a fifth of the pairs, which lie far from the others, are set aside before (`without_outlying`), and told of.
 3. *Several looks* share the error: an early one must be beyond three standard errors (Haybittle 1971; Peto et al. 1976), and
-   the last one has what is left (Bonferroni): looking after every pair costs it next to nothing.
+   the last one has what is left (Bonferroni): each costs it 0.27 of 5 %.
 4. *Several cases* share it by Holm (any of these slower?) or Benjamini-Hochberg (which of these changed?).
 """
 

@@ -61,7 +61,7 @@ def _about(trial: Trial) -> dict[str, Any]:
         "effects": trial.effects,
         "noisy": trial.noisy,
         "cases": list(trial.cases),
-        "asked": peers.ASKED.get(trial.tool) or (duels.CHANGED_BY if trial.effects else None),
+        "asked": peers.ASKED.get(trial.tool) or [*duels.ASKED, *([duels.CHANGED_BY] if trial.effects else [])],
     }
 
 

@@ -17,13 +17,16 @@ from harness.duel import DuelOptions, Fight, Side, fight
 from harness.duelling import decision_rows
 from harness.targets import TargetName
 from results.compare import Margins
+from results.duels import LONGER
 from workloads.case import Case
 
-__all__ = ["CHANGED_BY", "effect_environment", "neighbour", "run"]
+__all__ = ["ASKED", "CHANGED_BY", "effect_environment", "neighbour", "run"]
 
 HERE = Path(__file__).resolve().parent
 IMPLEMENTATION = "delayed"
 BUDGET_S = 6.0
+ASKED = (BUDGET_S, ROUNDS, LONGER * ROUNDS)
+"""Seconds of sampling and rounds of the first look, most rounds of the second."""
 CHANGED_BY = "work"
 """How a side is made slower; by waiting, once, the change was not of the size that was asked for."""
 

@@ -81,10 +81,12 @@ def table(stored: Mapping[str, Mapping[str, Any]]) -> str:
     recorded = centres_of([one["pairs"] for one in duels if one["trial"]["name"].startswith("quiet-")])
     if len(recorded) >= NEEDED:
         lines += [share.line() for share in _replays(recorded)]
-    shared = (
-        "Decisions of one duel share processes, and replays share pairs: intervals are somewhat too narrow for that."
-    )
-    return "\n".join([*lines, "", shared, "", *_costs(stored.values())])
+    notes = [
+        f"Process pairs recorded of each case: {len(recorded)}; a replay draws {NEEDED} of them."
+        + (" There are too few." if len(recorded) < NEEDED else ""),
+        "Decisions of one duel share processes, and replays share pairs: intervals are somewhat too narrow for that.",
+    ]
+    return "\n".join([*lines, "", *notes, "", *_costs(stored.values())])
 
 
 @dataclass
@@ -165,7 +167,7 @@ def _answered(recorded: Recorded, question: Question) -> Outcome:
 def _shares(recorded: Recorded, question: Question, outcome: Outcome) -> Iterator[Share]:
     effect, how, margins = question
     where = f"replay, {WORDS[how].format(len(recorded[0]))}, threshold {margins.threshold:.0%}"
-    took = f"(of {outcome.pairs / outcome.decisions:.1f} process pairs)"
+    took = f"({outcome.pairs / outcome.decisions:.1f} pairs on average)"
     hits = sum(outcome.verdicts[word] for word in (("slower",) if effect else CHANGED))
     if effect:
         floor = FLOORS.get((effect, margins.threshold))

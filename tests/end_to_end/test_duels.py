@@ -15,6 +15,8 @@ from playing import Stage, drill
 CASES = (drill(1), drill(4))
 STARTS = "echo >> starts-of-b; starts=$(wc -l < starts-of-b)"
 """A wrapper script's line that counts how often a duel has started it: workers share a scratch folder."""
+OF_TWO_KINDS = "export NULL_CALL_NS=$((800000 + starts % 2 * 400000))"
+"""One process takes a fifth less than A, the next one a fifth more: no number of pairs decides which it is."""
 
 
 def side(stage: Stage, name: str, *more: str, **variables: str) -> str:
@@ -56,7 +58,7 @@ def test_three_percent_is_seen_to_the_digit(stage: Stage, call_ns: str, code: in
     assert rows[0]["ratio"] == pytest.approx(int(call_ns) / 1e6, abs=5e-4)
     assert "a second look at 2 of 2 cases" in said
     # Over as soon as the pairs of both decide.
-    assert (said.count("round 2 of"), said.count("round 3 of")) == (2, 1)
+    assert (said.count("round 2 of 5"), said.count("round 2 of 10"), said.count("round 3 of")) == (1, 1, 1)
 
 
 def test_a_change_below_the_threshold_is_no_change(stage: Stage) -> None:
@@ -126,6 +128,38 @@ def test_a_side_that_does_not_start_again_costs_only_what_is_undecided(stage: St
     assert reasons[drill(4)].startswith("A is wrong")
     assert (code, said.count("tried once more")) == (2, 1)
     assert len(json.loads((stage.folder / "duel.json").read_text())["decisions"]) == 2
+
+
+def test_what_ten_more_pairs_do_not_decide_either_is_unsure(stage: Stage) -> None:
+    code, rows, said = fought(stage, {}, "-o", "duel.json", script=(STARTS, OF_TWO_KINDS), cases=CASES[:1])
+    assert (code, rows[0]["verdict"], rows[0]["pairs"]) == (3, "unsure", 15)
+    assert "round 10 of 10: 1 of 1 cases decided" in said
+    contest = json.loads((stage.folder / "duel.json").read_text())["contests"][0]
+    assert (len(contest["pairs"]), contest["pairs_again"]) == (15, 10)
+
+
+def test_of_a_second_look_that_a_side_does_not_start_for_any_more_the_pairs_count(stage: Stage) -> None:
+    script = (STARTS, OF_TWO_KINDS, '[ "$starts" -ge 9 ] && exit 7')
+    code, rows, said = fought(stage, {}, script=script, cases=CASES[:1])
+    assert (code, rows[0]["verdict"], rows[0]["pairs"]) == (3, "unsure", 8)
+    assert "side B does not open: exited with code 7: 1 cases are left as they are" in said
+
+
+LATE = "$([ $(cat starts-of-b | wc -l) -ge 7 ] && echo wrong)"
+"""A fault in the second look, whose processes are the sixth to the fifteenth."""
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "code", "word", "reason"),
+    [("", LATE, 1, "failed", "B is wrong"), (LATE, "", 3, "unsure", "its second look failed: A is wrong")],
+)
+def test_a_side_that_is_broken_in_a_second_look(
+    stage: Stage, a: str, b: str, code: int, word: str, reason: str
+) -> None:
+    script = (STARTS, OF_TWO_KINDS)
+    found, rows, _ = fought(stage, {"NULL_FAULT": b}, a={"NULL_FAULT": a}, script=script, cases=CASES[:1])
+    assert (found, rows[0]["verdict"]) == (code, word)
+    assert rows[0]["reason"].startswith(reason)
 
 
 def test_a_start_that_fails_once_costs_nothing(stage: Stage) -> None:

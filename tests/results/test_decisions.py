@@ -47,6 +47,19 @@ def test_few_cases_are_looked_at_once_many_from_their_third_pair_on() -> None:
     assert list(Looks(6, 2, Margins()).after) == [2]
 
 
+@pytest.mark.parametrize(
+    ("rounds", "after"), [(2, [2, 3, 4]), (3, [2, 3, 4, 6]), (4, [2, 3, 4, 6, 8]), (5, [2, 3, 4, 5, 7, 10])]
+)
+def test_second_looks_are_looked_at_pair_by_pair_then_half_way_and_at_the_end(rounds: int, after: list[int]) -> None:
+    assert Looks(1, rounds, Margins()).after_again == after
+
+
+def test_more_rounds_than_the_level_can_be_shared_by_are_refused_before_anything_is_measured() -> None:
+    assert Looks(6, 6, Margins()).final_level > 0.025
+    with pytest.raises(ValueError, match="12 looks leave the last one too little"):
+        Looks(6, 7, Margins())
+
+
 def test_a_change_that_only_one_case_alone_would_show_is_fought_on() -> None:
     one_of_nine = fought(
         {case: wandering(0.0, SPREAD, 3) for case in NINE[:-1]} | {NINE[-1]: wandering(0.045, SPREAD, 3)}
@@ -173,10 +186,14 @@ def test_a_second_look_goes_on_for_twice_as_many_rounds_as_the_first_while_nothi
 
 
 def test_what_ten_pairs_leave_open_fifteen_decide() -> None:
-    cases = looked_at_once(wandering(0.022, SPREAD, 5))
-    ten, fifteen = (LOOKS.final(cases, fought({NINE[-1]: wandering(0.022, SPREAD, more)}))[-1] for more in (5, 10))
-    assert (ten.verdict, ten.pairs) == ("unsure", 10)
-    assert (fifteen.verdict, fifteen.pairs) == ("slower", 15)
+    cases, again = looked_at_once(wandering(0.022, SPREAD, 5)), fought({NINE[-1]: []})
+    for number, log in enumerate(wandering(0.022, SPREAD, 10), 1):
+        assert again[0].decision is None
+        again[0].centres.append(centre(log))
+        LOOKS.second(cases, again, number)
+    assert again[0].decision is not None
+    decision = LOOKS.final(cases, again)[-1]
+    assert (decision.verdict, decision.pairs) == ("slower", 15)
 
 
 # ---- many duels of known truth
