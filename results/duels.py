@@ -105,8 +105,10 @@ class Looks:
 
     @property
     def after_again(self) -> list[int]:
-        """After which rounds of the second look, in which the pairs of the first count as well: from its second pair on each, and
-        beyond as many as the first had half-way and at the end."""
+        """After which rounds of the second look, in which the pairs of the first count as well.
+
+        After each from the second on; beyond as many as the first look had, half-way and at the end.
+        """
         whole, most = self.rounds, self.rounds_again
         return sorted({*range(min(2, whole), whole + 1), (whole + most) // 2, most})
 
