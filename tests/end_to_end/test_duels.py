@@ -244,22 +244,47 @@ def test_a_mistake_is_one_line_and_exits_2(stage: Stage, words: tuple[str, ...],
     assert not list(Path(stage.folder).glob("*.json"))
 
 
+NEIGHBOUR_SEEN = "import harness.duel; harness.duel.contended = lambda noise, cores: noise.wall_ns > 0 < cores"
+GOING_ON = (
+    "import functools; from harness import duel, duelling; "
+    "duelling.DuelOptions = functools.partial(duel.DuelOptions, stop_early=False)"
+)
+SIX = tuple(drill(tokens) for tokens in (1, 2, 4, 8, 16, 32))
+
+
+def of_changed(stage: Stage, lines: str, words: tuple[str, ...]) -> list[dict[str, Any]]:
+    """The decisions of a moemark in which these lines of Python have changed something."""
+    command = [sys.executable, "-c", f"{lines}; from harness.cli import main; main()", *words]
+    done = subprocess.run(command, cwd=stage.folder, env=stage.environment, capture_output=True, text=True, timeout=200)
+    decisions: list[dict[str, Any]] = json.loads(done.stdout)["decisions"]
+    return decisions
+
+
 def test_decisions_during_which_a_neighbour_was_seen_are_named(stage: Stage) -> None:
-    seen = "import harness.duel; harness.duel.contended = lambda noise, cores: noise.wall_ns > 0 < cores"
     sides = ("--a", side(stage, "a"), "--b", side(stage, "b", NULL_CALL_NS="1030000"), "--target", "null:x")
     words = ("duel", *CASES, *sides, "--budget", "500ms", "--json")
-    command = [sys.executable, "-c", f"{seen}; from harness.cli import main; main()", *words]
-    done = subprocess.run(command, cwd=stage.folder, env=stage.environment, capture_output=True, text=True, timeout=200)
-    assert [(row["contended"], row["verdict"]) for row in json.loads(done.stdout)["decisions"]] == [(7, "slower")] * 2
+    found = of_changed(stage, NEIGHBOUR_SEEN, words)
+    assert [(row["contended"], row["verdict"]) for row in found] == [(7, "slower")] * 2
+
+
+def test_of_a_second_look_that_failed_no_neighbour_is_named_either(stage: Stage) -> None:
+    sides = ("--a", side(stage, "a", NULL_FAULT=LATE), "--b", side(stage, "b", STARTS, OF_TWO_KINDS))
+    (found,) = of_changed(
+        stage, NEIGHBOUR_SEEN, ("duel", CASES[0], *sides, "--target", "null:x", "--budget", "500ms", "--json")
+    )
+    assert (found["verdict"], found["pairs"], found["contended"]) == ("unsure", 5, 5)
+
+
+def test_a_case_that_fails_after_its_decision_has_failed(stage: Stage) -> None:
+    late = "$([ $(cat starts-of-b | wc -l) -ge 4 ] && echo wrong)"
+    sides = ("--a", side(stage, "a"), "--b", side(stage, "b", STARTS, NULL_FAULT=late), "--target", "null:x?case=t32")
+    found = of_changed(stage, GOING_ON, ("duel", *SIX, *sides, "--budget", "200ms", "--json"))
+    assert [row["verdict"] for row in found] == ["same"] * 5 + ["failed"]
 
 
 def test_turns_of_what_is_decided_go_on_where_they_are_to_be_replayed(stage: Stage) -> None:
-    on = "import functools; from harness import duel, duelling"
-    on += "; duelling.DuelOptions = functools.partial(duel.DuelOptions, stop_early=False)"
-    cases = [drill(tokens) for tokens in (1, 2, 4, 8, 16, 32)]
     sides = ("--a", side(stage, "a"), "--b", side(stage, "b"), "--target", "null:x", "-o", "on.json")
-    command = [sys.executable, "-c", f"{on}; from harness.cli import main; main()", "duel", *cases, *sides]
-    done = subprocess.run([*command, "--budget", "200ms"], cwd=stage.folder, env=stage.environment, timeout=200)
+    found = of_changed(stage, GOING_ON, ("duel", *SIX, *sides, "--budget", "200ms", "--json"))
     document = json.loads((stage.folder / "on.json").read_text())
-    assert (done.returncode, {row["pairs"] for row in document["decisions"]}) == (0, {3})
+    assert {(row["verdict"], row["pairs"]) for row in found} == {("same", 3)}
     assert {len(contest["pairs"]) for contest in document["contests"]} == {5}
