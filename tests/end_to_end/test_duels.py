@@ -252,39 +252,39 @@ GOING_ON = (
 SIX = tuple(drill(tokens) for tokens in (1, 2, 4, 8, 16, 32))
 
 
-def of_changed(stage: Stage, lines: str, words: tuple[str, ...]) -> list[dict[str, Any]]:
-    """The decisions of a moemark in which these lines of Python have changed something."""
+def of_changed(stage: Stage, lines: str, words: tuple[str, ...]) -> tuple[int, list[dict[str, Any]]]:
+    """Exit code and decisions of a moemark in which these lines of Python have changed something."""
     command = [sys.executable, "-c", f"{lines}; from harness.cli import main; main()", *words]
     done = subprocess.run(command, cwd=stage.folder, env=stage.environment, capture_output=True, text=True, timeout=200)
-    decisions: list[dict[str, Any]] = json.loads(done.stdout)["decisions"]
-    return decisions
+    return done.returncode, json.loads(done.stdout)["decisions"]
 
 
 def test_decisions_during_which_a_neighbour_was_seen_are_named(stage: Stage) -> None:
     sides = ("--a", side(stage, "a"), "--b", side(stage, "b", NULL_CALL_NS="1030000"), "--target", "null:x")
     words = ("duel", *CASES, *sides, "--budget", "500ms", "--json")
-    found = of_changed(stage, NEIGHBOUR_SEEN, words)
+    code, found = of_changed(stage, NEIGHBOUR_SEEN, words)
+    assert code == 1
     assert [(row["contended"], row["verdict"]) for row in found] == [(7, "slower")] * 2
 
 
 def test_of_a_second_look_that_failed_no_neighbour_is_named_either(stage: Stage) -> None:
     sides = ("--a", side(stage, "a", NULL_FAULT=LATE), "--b", side(stage, "b", STARTS, OF_TWO_KINDS))
-    (found,) = of_changed(
+    code, (found,) = of_changed(
         stage, NEIGHBOUR_SEEN, ("duel", CASES[0], *sides, "--target", "null:x", "--budget", "500ms", "--json")
     )
-    assert (found["verdict"], found["pairs"], found["contended"]) == ("unsure", 5, 5)
+    assert (code, found["verdict"], found["pairs"], found["contended"]) == (3, "unsure", 5, 5)
 
 
 def test_a_case_that_fails_after_its_decision_has_failed(stage: Stage) -> None:
     late = "$([ $(cat starts-of-b | wc -l) -ge 4 ] && echo wrong)"
     sides = ("--a", side(stage, "a"), "--b", side(stage, "b", STARTS, NULL_FAULT=late), "--target", "null:x?case=t32")
-    found = of_changed(stage, GOING_ON, ("duel", *SIX, *sides, "--budget", "200ms", "--json"))
-    assert [row["verdict"] for row in found] == ["same"] * 5 + ["failed"]
+    code, found = of_changed(stage, GOING_ON, ("duel", *SIX, *sides, "--budget", "200ms", "--json"))
+    assert (code, [row["verdict"] for row in found]) == (1, ["same"] * 5 + ["failed"])
 
 
 def test_turns_of_what_is_decided_go_on_where_they_are_to_be_replayed(stage: Stage) -> None:
     sides = ("--a", side(stage, "a"), "--b", side(stage, "b"), "--target", "null:x", "-o", "on.json")
-    found = of_changed(stage, GOING_ON, ("duel", *SIX, *sides, "--budget", "200ms", "--json"))
+    code, found = of_changed(stage, GOING_ON, ("duel", *SIX, *sides, "--budget", "200ms", "--json"))
     document = json.loads((stage.folder / "on.json").read_text())
-    assert {(row["verdict"], row["pairs"]) for row in found} == {("same", 3)}
+    assert (code, {(row["verdict"], row["pairs"]) for row in found}) == (0, {("same", 3)})
     assert {len(contest["pairs"]) for contest in document["contests"]} == {5}
