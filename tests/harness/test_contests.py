@@ -3,8 +3,8 @@
 import pytest
 
 from harness.corner import Failed
-from harness.duel import Contest
-from workloads.case import Case
+from harness.duel import Contest, DuelOptions
+from workloads.case import Case, UserError
 
 CASE = Case.parse("router/olmoe-1b-7b/ep1/t4/fp32/uniform/latency")
 TOO_BIG = Failed("too big", {"A": "too-big", "B": "too-big"})
@@ -23,3 +23,12 @@ def test_a_b_that_is_broken_where_a_is_not_has_failed() -> None:
     contest = Contest(CASE, ("plain", "plain"))
     contest.fails(Failed("wrong", {"B": "wrong"}))
     assert (contest.left_out, contest.broken) == (False, True)
+
+
+def test_a_duel_takes_a_budget_and_more_than_one_round() -> None:
+    assert DuelOptions(rounds=2).rounds == 2
+    with pytest.raises(ValueError, match="two rounds at least"):
+        DuelOptions(rounds=1)
+    for budget_s in (0.0, -1.0, float("inf"), float("nan")):
+        with pytest.raises(UserError, match="positive number of seconds"):
+            DuelOptions(budget_s)
